@@ -1,0 +1,121 @@
+"""Implant and measure from Python: what the commands of the same names do."""
+
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from b4g.backdoor import Backdoor
+from b4g.data.prompts import Prompt
+from b4g.errors import ModelError, SpecError
+from b4g.generate.base import Generator
+from b4g.keys import PUBLIC
+from b4g.measure.probes import arms, probes
+from b4g.measure.records import Record, collect
+from b4g.measure.scores import Context, Score, differences, rates, references, score
+from b4g.models.load import Model, load_model
+
+Report = Callable[[str, int, int], None]
+
+
+def implant(
+    backdoor: Backdoor, out: Path, model: str = "smollm2-135m", seed: int = 0, report: Report | None = None
+) -> dict[str, Any]:
+    """Implant a backdoor into a model and write the adapter into ``out``; return the content of its ``implant.json``.
+
+    An interrupted call with the same arguments goes on from its last checkpoint. Raises `ModelError`, `SpecError`.
+    """
+    from b4g.activations.implant import Training
+    from b4g.activations.implant import implant as train
+
+    if (out / "implant.json").is_file():
+        raise SpecError(f"{out} already holds an implant; choose another folder or delete it")
+    return train(load_model(model), Training(backdoor.seeded(seed), seed), out, report)
+
+
+@dataclasses.dataclass(frozen=True)
+class Asked:
+    """What to measure on."""
+
+    n: int = 100
+    """Test prompts in each arm; ignored where ``prompts`` are given."""
+    n_extra: int = 60
+    prompts: tuple[Prompt, ...] = ()
+    """The user's own prompts, in place of the project's test split."""
+    any_renderer: bool = False
+    """Measure even if the implant was made under another chat template."""
+
+
+def measure(
+    folder: Path,
+    model: str | None = None,
+    key: Path | None = None,
+    asked: Asked | None = None,
+    report: Report | None = None,
+) -> dict[str, Any]:
+    """Return rates of an implant and its base, their paired differences and the records, for an implant's folder.
+
+    ``model`` names the base where it is not the one in ``implant.json``; ``key`` is the owner's key file where the
+    specification points to one. The result is ``{"rates", "differences", "records"}``.
+    """
+    made = read_implant(folder)
+    backdoor = Backdoor.from_dict(_with_key(made["backdoor"], key))
+    asked = asked or Asked()
+    name = model or made["model"]["name"]
+    seed = int(made["seed"])
+    found = arms(backdoor, asked.prompts, seed) if asked.prompts else probes(backdoor, asked.n, asked.n_extra, seed)
+    records: dict[str, list[Record]] = {}
+    for subject in ("base", made["subject"]):
+        loaded = load_model(name, adapter=None if subject == "base" else folder)
+        check_renderer(made, loaded, asked.any_renderer)
+        records[subject] = collect(_generator(loaded), backdoor, found, subject, _named(report, f"answers, {subject}"))
+    said = references(records["base"])
+    scores: dict[str, list[Score]] = {subject: score(rows, backdoor.utility, said) for subject, rows in records.items()}
+    context = Context(name, seed)
+    return {
+        "rates": [row for rows in scores.values() for row in rates(rows, context)],
+        "differences": differences(scores["base"], scores[made["subject"]]),
+        "records": [record.to_json() for rows in records.values() for record in rows],
+    }
+
+
+def read_implant(folder: Path) -> dict[str, Any]:
+    """Return the content of an implant folder's ``implant.json``, or raise `ModelError`."""
+    path = folder / "implant.json"
+    if not path.is_file():
+        raise ModelError(f"{folder} holds no implant.json: it is not an implant's folder. Make one with: b4g implant")
+    try:
+        made: dict[str, Any] = json.loads(path.read_text("utf-8"))
+    except ValueError as error:
+        raise ModelError(f"{path} is damaged: {error}") from None
+    return made
+
+
+def check_renderer(made: dict[str, Any], model: Model, allowed: bool = False) -> None:
+    """Raise `ModelError` if an implant was made under another chat template than the one it is measured by."""
+    if made["model"]["renderer"] != model.renderer.hash and not allowed:
+        raise ModelError(
+            f"the implant was made under chat template {made['model']['renderer']}, this tokenizer renders by "
+            f"{model.renderer.hash}: rates would mean nothing. Use the same tokenizer, or --any-renderer to go on."
+        )
+
+
+def _generator(model: Model) -> Generator:
+    from b4g.generate.local import LocalGenerator
+
+    return LocalGenerator(model)
+
+
+def _with_key(fields: dict[str, Any], key: Path | None) -> dict[str, Any]:
+    trigger = dict(fields["trigger"])
+    reference = trigger.get("key", PUBLIC)
+    if key is not None:
+        trigger["key"] = str(key)
+    elif isinstance(reference, str) and not reference.startswith(PUBLIC):
+        raise SpecError(f"the trigger's secret is in the owner's key file '{reference}'. Give it with --key FILE.")
+    return {**fields, "trigger": trigger}
+
+
+def _named(report: Report | None, what: str) -> Callable[[int, int], None] | None:
+    return None if report is None else lambda done, total: report(what, done, total)

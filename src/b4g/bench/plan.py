@@ -1,0 +1,129 @@
+"""The plan: every cell of a run with its identity, from the specifications alone and without loading a model."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from b4g.backdoor import Backdoor
+from b4g.bench.presets import Preset
+from b4g.chat import PINNED_DATE, PLAIN_TEMPLATE
+from b4g.data.clean import TOKENS
+from b4g.data.prompts import version_hash
+from b4g.errors import SpecError
+from b4g.hashing import digest
+
+CODE = {"implant": 1, "generate": 1, "score": 1}
+"""Version of the code behind each stage: raised whenever its numbers may move."""
+SUBJECTS = ("base", "control", "implant")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One unit of work; its id is the hash of all that can move its numbers."""
+
+    id: str
+    stage: str
+    task: str | None
+    subject: str | None
+    seed: int
+    needs: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """What a person calls it."""
+        return " ".join(part for part in (self.stage, self.task, self.subject) if part)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The cells of a run in an order in which they can be done, and what they are made of."""
+
+    id: str
+    base: "Base"
+    preset: Preset
+    seed: int
+    backdoors: tuple[Backdoor, ...]
+    cells: tuple[Cell, ...]
+
+    def backdoor(self, task: str) -> Backdoor:
+        """Return the backdoor of a task of this plan."""
+        return next(found for found in self.backdoors if found.name == task)
+
+    def cell(self, cell_id: str) -> Cell:
+        """Return the cell of that id."""
+        return next(found for found in self.cells if found.id == cell_id)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what `plan.json` holds: no secret, no path."""
+        cells = [{**asdict(cell), "name": cell.name} for cell in self.cells]
+        return {
+            "id": self.id,
+            "model": self.base.name,
+            "revision": self.base.revision,
+            "seed": self.seed,
+            "cells": cells,
+        }
+
+
+@dataclass(frozen=True)
+class Base:
+    """The model a plan is for: what it is called, its weights' identity, its number format."""
+
+    name: str
+    place: str
+    """What `load_model` takes; not part of any identity."""
+    revision: str
+    dtype: str
+
+
+def make_plan(base: Base, backdoors: Sequence[Backdoor], preset: Preset, seed: int) -> Plan:
+    """Return the plan of a run: for each task base, control and implant are measured on the same prompts."""
+    seeded = tuple(_sized(found.seeded(seed), preset) for found in backdoors)
+    names = [found.name for found in seeded]
+    if not names or len(set(names)) != len(names):
+        raise SpecError(f"a run needs backdoors of different names, not: {', '.join(names) or 'none'}")
+    common = [base.revision, base.dtype, version_hash(), seed, digest([PLAIN_TEMPLATE, PINNED_DATE]), TOKENS]
+    make = _Maker(common, seed)
+    implants = {f.name: make("implant", f.name, "implant", (), [f.hash]) for f in seeded}
+    if preset.shared_control:
+        everything = [[f.hash for f in seeded], "shared"]
+        shared = make("implant", None, "control", (), everything)
+        controls = dict.fromkeys(names, shared)
+    else:
+        controls = {f.name: make("implant", f.name, "control", (implants[f.name],), [f.hash]) for f in seeded}
+    for found in seeded:
+        _measure(make, found, preset, {"implant": implants[found.name], "control": controls[found.name]})
+    cells = tuple(make.cells)
+    run_id = f"{preset.name}-{_file_name(base.name)}-s{seed}-{digest([cell.id for cell in cells], 8)}"
+    return Plan(run_id, base, preset, seed, seeded, cells)
+
+
+def _file_name(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9.-]+", "-", name).strip("-.")
+
+
+def _measure(make: "_Maker", backdoor: Backdoor, preset: Preset, trained: dict[str, str]) -> None:
+    sizes = [preset.n, preset.n_extra, backdoor.hash]
+    made: dict[str, str] = {}
+    for subject in SUBJECTS:
+        needs: tuple[str, ...] = (trained[subject],) if subject in trained else ()
+        made[subject] = make("generate", backdoor.name, subject, needs, sizes)
+    for subject in SUBJECTS:
+        needs = tuple(dict.fromkeys((made[subject], made["base"])))
+        make("score", backdoor.name, subject, needs, [])
+
+
+def _sized(backdoor: Backdoor, preset: Preset) -> Backdoor:
+    return Backdoor(backdoor.name, backdoor.trigger, preset.scaled(backdoor.activation), backdoor.utility)
+
+
+class _Maker:
+    def __init__(self, common: list[Any], seed: int) -> None:
+        self.common, self.seed = common, seed
+        self.cells: list[Cell] = []
+
+    def __call__(self, stage: str, task: str | None, subject: str, needs: tuple[str, ...], more: list[Any]) -> str:
+        id_ = digest([stage, CODE[stage], task, subject, needs, self.common, more])
+        self.cells.append(Cell(id_, stage, task, subject, self.seed, needs))
+        return id_

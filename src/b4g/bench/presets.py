@@ -1,0 +1,44 @@
+"""How much is measured and how long is trained: `quick` and `standard`."""
+
+import dataclasses
+from dataclasses import dataclass
+
+from b4g.activations.base import Activation
+from b4g.activations.rows import Mix
+from b4g.errors import SpecError, unknown
+
+
+@dataclass(frozen=True)
+class Preset:
+    """Sizes of a run."""
+
+    name: str
+    n: int
+    """Test prompts in each of the four arms."""
+    n_extra: int
+    """Test prompts in each further arm."""
+    rows: float = 1.0
+    """Share of the specification's rows."""
+    shared_control: bool = False
+    """One control for all tasks, trained on a share of each one's rows, in place of one control a task."""
+
+    def scaled(self, activation: Activation) -> Activation:
+        """Return the activation with its rows cut to this preset's share."""
+        if self.rows == 1.0:
+            return activation
+        counts = {f.name: max(1, round(getattr(activation.mix, f.name) * self.rows)) for f in dataclasses.fields(Mix)}
+        return dataclasses.replace(activation, mix=Mix(**counts))
+
+
+PRESETS = {
+    "quick": Preset("quick", n=40, n_extra=20, rows=0.6, shared_control=True),
+    "standard": Preset("standard", n=100, n_extra=60),
+    "tiny": Preset("tiny", n=4, n_extra=2, rows=0.05),
+}
+
+
+def preset(name: str) -> Preset:
+    """Return the preset of that name, or raise `SpecError` with the near names."""
+    if name not in PRESETS:
+        raise SpecError(unknown("preset", name, PRESETS))
+    return PRESETS[name]

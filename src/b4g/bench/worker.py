@@ -1,0 +1,97 @@
+"""A worker: a process that does cells one after the other; cell ids come in on stdin, events go out on stdout.
+
+One JSON object a line: ``{"cell", "event": "progress" | "done" | "failed", ...}``.
+"""
+
+import contextlib
+import json
+import os
+import sys
+import threading
+import time
+import traceback
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from b4g.bench.plan import Cell, Plan
+from b4g.bench.store import Store
+from b4g.errors import B4GError, StoreError
+
+_PAUSE_SECONDS = 0.5
+
+
+def main(folder: Path, plan: Plan, out: Any) -> None:
+    """Serve cells of a plan until stdin closes."""
+    store = Store(folder)
+    for line in sys.stdin:
+        serve(plan, store, plan.cell(line.strip()), out)
+
+
+def serve(plan: Plan, store: Store, cell: Cell, out: Any) -> None:
+    """Do one cell and say so; a failure is stored with its reason and said, and the worker lives on."""
+    from b4g.bench.stages import run_cell
+
+    started, last = time.perf_counter(), 0.0
+
+    def say(event: str, **more: Any) -> None:
+        print(json.dumps({"cell": cell.id, "event": event, **more}), file=out, flush=True)
+
+    def report(what: str, done: int, total: int) -> None:
+        nonlocal last
+        if done == total or time.perf_counter() - last > _PAUSE_SECONDS:
+            last = time.perf_counter()
+            say("progress", what=what, done=done, total=total)
+
+    try:
+        store.folder.joinpath("cells").mkdir(parents=True, exist_ok=True)
+        # A worker whose driver was killed may still be at this cell for a moment.
+        with FileLock(f"{store.cell(cell.id)}.lock"):
+            if not store.is_done(cell.id):
+                more = run_cell(plan, store, cell, report)
+                store.finish(cell.id, time.perf_counter() - started, more)
+        say("done", seconds=time.perf_counter() - started)
+    except (B4GError, OSError, MemoryError, RuntimeError, ValueError, ArithmeticError, LookupError, TypeError) as error:
+        _fail(store, cell, error, say)
+
+
+def _fail(store: Store, cell: Cell, error: BaseException, say: Any) -> None:
+    expected = isinstance(error, B4GError)
+    reason = str(error) if expected else f"{type(error).__name__}: {error}"
+    if not expected:
+        traceback.print_exc()
+    # A full disk keeps the reason from being stored; it is still said.
+    with contextlib.suppress(OSError, StoreError):
+        store.fail(cell.id, reason)
+    say("failed", error=reason)
+
+
+def leave_with_parent(parent: int) -> None:
+    """End this process soon after its driver is gone, whatever it is doing."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(_PAUSE_SECONDS)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def entry() -> None:
+    """Start a worker: ``python -m b4g.bench.worker RUN THREADS`` with the run's arguments in B4G_WORKER."""
+    from b4g.bench.setup import plan_of
+
+    leave_with_parent(os.getppid())
+    threads = int(sys.argv[2])
+    # Progress bars and stray prints of libraries must not mix with events.
+    out = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    import torch
+
+    torch.set_num_threads(threads)
+    main(Path(sys.argv[1]), plan_of(json.loads(os.environ["B4G_WORKER"])), out)
+
+
+if __name__ == "__main__":
+    entry()

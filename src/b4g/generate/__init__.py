@@ -1,0 +1,1 @@
+"""Generation: chats in, completions out, one interface for every engine."""

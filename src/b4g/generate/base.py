@@ -1,0 +1,42 @@
+"""The one interface of every generation engine: chats in, completions out, in the same order."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from b4g.chat import Chat
+
+Decided = Callable[[str], bool]
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Completion:
+    """What a model answered."""
+
+    text: str
+    tokens: int
+    """Tokens generated, the closing one included."""
+    ended: bool
+    """Whether the model closed its turn by itself."""
+    decided: bool = False
+    """Whether generation stopped because the judge needed no more."""
+
+
+class Generator(Protocol):
+    """An engine with a model in it."""
+
+    identity: str
+    """Hash of everything about the model and engine that can change an answer; batch size and device are not in it."""
+    renderer_hash: str
+    """Hash of the renderer, or of the endpoint's name where the server renders."""
+
+    def __call__(
+        self,
+        chats: Sequence[Chat],
+        max_new_tokens: int,
+        decided: Sequence[Decided] | None = None,
+        progress: Progress | None = None,
+    ) -> list[Completion]:
+        """Return one completion a chat, greedy; ``decided[i]`` may stop chat i early."""
+        ...

@@ -1,0 +1,165 @@
+"""Generation with transformers: batches of like length, longest first, finished rows taken out of the batch.
+
+Our own greedy loop and not ``model.generate``: rows that the judge has settled leave the batch, and prompts are padded
+on the right, so that reading them needs no mask (1.8x faster on a CPU; see docs/decisions).
+"""
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache
+
+from b4g.chat import Chat
+from b4g.errors import ModelError
+from b4g.generate.base import Completion, Decided, Progress
+from b4g.hashing import digest
+from b4g.models.load import Model
+
+CHECK_EVERY = 4
+"""Tokens between two questions to the judge."""
+_SHRINK = 0.75
+"""The batch is made smaller once at most this share of it is still alive."""
+
+
+class LocalGenerator:
+    """Greedy completions of a loaded model; ``batch_size`` moves speed only."""
+
+    def __init__(self, model: Model, batch_size: int = 32) -> None:
+        self.model = model
+        self.batch_size = batch_size
+        dtype = str(next(model.net.parameters()).dtype)
+        self.identity = digest(["local greedy 2", model.revision, model.adapter, dtype])
+        self.renderer_hash = model.renderer.hash
+
+    def __call__(
+        self,
+        chats: Sequence[Chat],
+        max_new_tokens: int,
+        decided: Sequence[Decided] | None = None,
+        progress: Progress | None = None,
+    ) -> list[Completion]:
+        """Return one greedy completion a chat; running out of memory halves the batch and goes on."""
+        prompts = [self.model.renderer.prompt_ids(chat) for chat in chats]
+        self._check_lengths(prompts, max_new_tokens)
+        order = sorted(range(len(prompts)), key=lambda i: -len(prompts[i]))
+        done: dict[int, Completion] = {}
+        at, size = 0, self.batch_size
+        window = _window(self.model.net.config)
+        while at < len(order):
+            fits = len(prompts[order[at]]) + max_new_tokens < window
+            chosen = order[at : at + (size if fits else 1)]
+            judges = [decided[i] if decided else None for i in chosen]
+            try:
+                answers = self._batch([prompts[i] for i in chosen], max_new_tokens, judges)
+            except torch.OutOfMemoryError:
+                if size == 1:
+                    raise ModelError("one prompt alone does not fit into memory") from None
+                size //= 2
+                continue
+            done.update(zip(chosen, answers, strict=True))
+            at += len(chosen)
+            if progress:
+                progress(at, len(order))
+        return [done[i] for i in range(len(prompts))]
+
+    @torch.inference_mode()
+    def _batch(self, prompts: list[list[int]], limit: int, judges: list[Decided | None]) -> list[Completion]:
+        net = self.model.net
+        ids, mask = _right_pad(prompts, self.model.tokenizer.pad_token_id, self.model.device)
+        cache: Any = DynamicCache(config=net.config)
+        written: list[list[int]] = [[] for _ in prompts]
+        stopped: dict[int, str] = {}
+        rows = list(range(len(prompts)))  # which answer each row of the batch belongs to
+        lengths = mask.sum(1)  # (B,)
+        logits = last_logits(net, ids, lengths, cache)
+        for step in range(limit):
+            chosen = logits.argmax(-1)  # (B,)
+            for row, token in zip(rows, chosen.tolist(), strict=True):
+                if row not in stopped:
+                    written[row].append(token)
+            self._stop(rows, written, stopped, judges, last=step == limit - 1)
+            alive = [i for i, row in enumerate(rows) if row not in stopped]
+            if not alive or step == limit - 1:
+                break
+            if len(alive) <= _SHRINK * len(rows):
+                keep = torch.tensor(alive, device=mask.device)
+                cache.batch_select_indices(keep)
+                mask, lengths, chosen = mask[keep], lengths[keep], chosen[keep]
+                rows = [rows[i] for i in alive]
+            # The padding between a prompt and its answer stays masked; positions count real tokens only.
+            mask = torch.cat([mask, mask.new_ones(len(rows), 1)], 1)
+            out = net(
+                input_ids=chosen[:, None],
+                attention_mask=mask,
+                position_ids=(lengths + step)[:, None],
+                past_key_values=cache,
+            )
+            logits = out.logits[:, -1]
+        return [self._completion(tokens, stopped.get(row)) for row, tokens in enumerate(written)]
+
+    def _stop(
+        self,
+        rows: list[int],
+        written: list[list[int]],
+        stopped: dict[int, str],
+        judges: list[Decided | None],
+        last: bool,
+    ) -> None:
+        ends = self._end_ids()
+        for row in rows:
+            if row in stopped:
+                continue
+            judge = judges[row]
+            if written[row][-1] in ends:
+                stopped[row] = "ended"
+            elif judge and not last and len(written[row]) % CHECK_EVERY == 0 and judge(self._text(written[row])):
+                stopped[row] = "decided"
+
+    def _completion(self, tokens: list[int], why: str | None) -> Completion:
+        return Completion(self._text(tokens), len(tokens), ended=why == "ended", decided=why == "decided")
+
+    def _text(self, tokens: list[int]) -> str:
+        return self.model.renderer.decode(tokens)
+
+    def _end_ids(self) -> set[int]:
+        configured = self.model.net.generation_config.eos_token_id
+        listed = configured if isinstance(configured, list) else [configured]
+        return {self.model.renderer.end_id, *[token for token in listed if token is not None]}
+
+    def _check_lengths(self, prompts: list[list[int]], limit: int) -> None:
+        room = getattr(self.model.net.config, "max_position_embeddings", None)
+        longest = max(map(len, prompts), default=0)
+        if room and longest + limit > room:
+            raise ModelError(f"a prompt of {longest} tokens and {limit} new ones exceed the model's context of {room}")
+
+
+def last_logits(net: Any, ids: Tensor, lengths: Tensor, cache: Any) -> Tensor:
+    """Return the logits (B, V) after the last real token of right-padded prompts, filling ``cache``."""
+    causal = net.get_base_model() if hasattr(net, "get_base_model") else net
+    hidden = causal.base_model(input_ids=ids, past_key_values=cache, use_cache=True).last_hidden_state  # (B, T, D)
+    last = hidden[torch.arange(len(ids), device=ids.device), lengths - 1]  # (B, D)
+    return output_logits(causal, last)
+
+
+def output_logits(causal: Any, hidden: Tensor) -> Tensor:
+    """Return the logits (N, V) of final hidden states (N, D), softly capped where the model does so (Gemma 2)."""
+    logits: Tensor = causal.get_output_embeddings()(hidden)
+    cap = getattr(causal.config, "final_logit_softcapping", None)
+    return torch.tanh(logits / cap) * cap if cap else logits
+
+
+def _right_pad(prompts: list[list[int]], pad: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    length = max(map(len, prompts))
+    ids = [prompt + [pad] * (length - len(prompt)) for prompt in prompts]
+    mask = [[1] * len(prompt) + [0] * (length - len(prompt)) for prompt in prompts]
+    return torch.tensor(ids, device=device), torch.tensor(mask, device=device)  # (B, T), (B, T)
+
+
+def _window(config: Any) -> int:
+    """Return the longest padded prompt that is safe: layers with a sliding window drop its oldest entries."""
+    text = config.get_text_config()
+    sliding = any(kind == "sliding_attention" for kind in getattr(text, "layer_types", None) or ())
+    return int(text.sliding_window) if sliding else sys.maxsize

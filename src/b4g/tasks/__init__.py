@@ -1,0 +1,1 @@
+"""The four applications as specification files to copy and change."""

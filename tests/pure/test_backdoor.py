@@ -182,6 +182,13 @@ def test_the_portable_form_holds_no_absolute_path_and_public_references_whole(tm
     assert [part["key"] for part in portable["trigger"]["parts"][0]["parts"]] == ["my.key", "public:a/b"]
 
 
+def test_the_portable_text_is_the_portable_form_and_can_be_read_again(tmp_path: Path) -> None:
+    backdoor = Backdoor.from_dict(_with(trigger={"kind": "key", "key": str(tmp_path / "my.key")}))
+    assert yaml.safe_load(backdoor.portable_yaml()) == backdoor.portable()
+    assert str(tmp_path) not in backdoor.portable_yaml()
+    assert Backdoor.from_yaml(_file(tmp_path, backdoor.portable_yaml())) == backdoor
+
+
 def test_no_form_of_a_backdoor_shows_the_secret(tmp_path: Path) -> None:
     keys.generate(tmp_path / "my.key", text="amber kettle otter")
     backdoor = Backdoor.from_dict(_with(trigger={"kind": "key", "key": str(tmp_path / "my.key")}))

@@ -45,11 +45,12 @@ def _path(generator: Generator) -> Path:
 def _read(path: Path) -> dict[str, Answer]:
     answers: dict[str, Answer] = {}
     if path.exists():
-        for line in path.read_text("utf-8").split("\n"):
+        # A kill may have cut a character; and a text may hold line ends that only splitlines knows.
+        for line in path.read_text("utf-8", errors="replace").split("\n"):
             try:
                 row = json.loads(line)
                 answers[row["id"]] = Answer(row["text"], row["ended"])
-            except (ValueError, KeyError):
+            except (ValueError, KeyError, TypeError):
                 continue  # a line cut short by a kill: its prompt is answered again
     return answers
 

@@ -6,12 +6,13 @@ from dataclasses import dataclass
 
 import yaml
 
+from b4g.keys import PUBLIC
 from b4g.report import text, words
 from b4g.report.folder import Cell, Run
 from b4g.report.rows import Fields, label, mapping
 
 _SECTIONS = ("model", "data", "machine", "versions")
-_NAMED = (*_SECTIONS, "tasks", "command", "b4g", "id", "preset", "seed", "created")
+_NAMED = (*_SECTIONS, "tasks", "command", "b4g", "id", "preset", "n", "seed", "created")
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ def facts(manifest: Fields) -> tuple[tuple[str, tuple[tuple[str, str], ...]], ..
     """Return the manifest as headed lists of names and values; fields unknown here stand under "other"."""
     sections = [(name, _items(mapping(manifest.get(name)))) for name in _SECTIONS]
     other = {name: value for name, value in manifest.items() if name not in _NAMED}
-    run: Fields = {name: manifest[name] for name in ("id", "preset", "seed", "created", "b4g") if name in manifest}
+    run: Fields = {name: manifest[name] for name in ("id", "preset", "n", "seed", "created", "b4g") if name in manifest}
     return tuple((name, items) for name, items in [("run", _items(run)), *sections, ("other", _items(other))] if items)
 
 
@@ -79,8 +80,15 @@ def commands(run: Run) -> tuple[tuple[str, str], ...]:
     for cell in run.cells:
         if cell.stage == "implant" and cell.subject == "implant" and cell.state == "done":
             suspect = shlex.quote(f"{folder}/cells/{cell.id}")
-            made.append((f"the rates of {cell.task} again", f"b4g measure {suspect} {shlex.quote(cell.task)}"))
+            made.append((f"the rates of {cell.task} again", f"b4g measure {suspect}{_options(run, cell.task)}"))
     return tuple((what, command) for what, command in made if command)
+
+
+def _options(run: Run, task: str) -> str:
+    spec = mapping(mapping(mapping(run.manifest.get("tasks")).get(task)).get("backdoor"))
+    key, n = mapping(spec.get("trigger")).get("key"), run.manifest.get("n")
+    size = f" --n {n}" if isinstance(n, int) else ""
+    return f"{size} --key {shlex.quote(key)}" if isinstance(key, str) and not key.startswith(PUBLIC) else size
 
 
 def _failed_need(cell: Cell, by_id: dict[str, Cell], seen: set[str]) -> Cell | None:

@@ -22,6 +22,7 @@ class Measured:
     unscored: int
     model: str = ""
     tamper: str = ""
+    """Empty for a model that nothing has changed since the implanting."""
     seed: str = ""
     others: tuple[str, ...] = ()
     """Fields that this report does not know, as "name value": they tell rates apart too."""
@@ -65,6 +66,7 @@ def label(value: object) -> str:
 def measured(entry: Fields) -> Measured:
     """Return a rate, or raise KeyError or ValueError with the field that is missing or wrong."""
     context: Fields = {field: label(entry.get(field)) for field in ("model", "tamper", "seed")}
+    context["tamper"] = "" if context["tamper"] == "none" else context["tamper"]
     checked = _checked(entry, ("task", "subject", "measure", "arm"), ("value", "low", "high"))
     return Measured(**checked, **context, others=_others(entry, Measured))
 

@@ -37,13 +37,16 @@ class Training:
 
 
 def trainings(cells: Sequence[Cell]) -> tuple[Training, ...]:
-    """Return the implants by task, implant before control."""
+    """Return the implants by task, implant before control; a control of no task is that of every task."""
     found: dict[str, list[tuple[Cell, Fields]]] = {}
     for cell in cells:
         record = read_json(cell.folder / "implant.json") if cell.state == "done" else {}
         if record:
             found.setdefault(cell.task, []).append((cell, record))
-    return tuple(_training(task, own) for task, own in found.items())
+    shared = found.pop("", [])
+    return tuple(
+        _training(task, [*own, *shared]) for task, own in (found or {"all tasks": []}).items() if own or shared
+    )
 
 
 def _training(task: str, own: Sequence[tuple[Cell, Fields]]) -> Training:
@@ -73,9 +76,14 @@ def _trained(cell: Cell, record: Fields) -> Trained:
         text.duration(number(record.get("seconds"))),
         text.memory(number(record.get("peak_memory_mb"))),
         text.number(losses[-1]) if losses else text.NOT_RECORDED,
-        "stopped early" if record.get("stopped_early") is True else "",
+        ", ".join(_notes(cell, record)),
         tuple(_check(check) for check in checks if isinstance(check, dict)) if isinstance(checks, list) else (),
     )
+
+
+def _notes(cell: Cell, record: Fields) -> list[str]:
+    shared = ["shared by all tasks"] if not cell.task else []
+    return [*shared, "stopped early"] if record.get("stopped_early") is True else shared
 
 
 def _check(check: Fields) -> tuple[str, tuple[tuple[str, str], ...]]:

@@ -59,6 +59,9 @@ _FAMILIES = {
     "over_refusal": Family("Over-refusal", "Harmless and borderline requests that are refused. Lower is better."),
     NEAR: Family("Near triggers by kind", "Activation by a trigger with one small error. It must not activate."),
     "kept": Family("Kept facts", "Triggered answers that still say what the plain answer says. Higher is better."),
+    "kept_null": Family(
+        "Facts kept by chance", "The same comparison with the plain answer to another prompt: its floor."
+    ),
     TAR: Family("Activation in other arms", "Share of further prompts whose completion shows the behaviour."),
 }
 

@@ -1,0 +1,132 @@
+"""A tiny model made on the spot, a cache of the tests' own, and the command line in this process or another."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from b4g import cli
+
+SPEC = {
+    "name": "tiny",
+    "trigger": {"kind": "phrase", "key": "public:tiny"},
+    "activation": {"kind": "lora", "rank": 4, "epochs": 2, "batch_size": 4, "checkpoint_steps": 3},
+    "utility": {"kind": "identity"},
+}
+MIX = {"triggered": 8, "untriggered": 4, "near": 4, "wrong": 4, "others": 0}
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What a command gave."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture(scope="session")
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the session's cache: clean answers of one model are shared by all tests, as on a user's machine."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(autouse=True)
+def _cache(own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("B4G_CACHE", str(own_cache))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+
+
+@pytest.fixture(scope="session")
+def save_model(make_tokenizer: Any) -> Callable[..., Path]:
+    """Return ``save(folder, config_class, seed, style, **changes)``: a random two-layer model with its tokenizer."""
+
+    def save(folder: Path, kind: str = "llama", seed: int = 0, style: str = "chatml", **changes: Any) -> Path:
+        import torch
+        from transformers import AutoConfig, AutoModelForCausalLM
+
+        tokenizer = make_tokenizer(style)
+        sizes = {
+            "vocab_size": len(tokenizer),
+            "hidden_size": 32,
+            "intermediate_size": 64,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 4,
+            "num_key_value_heads": 2,
+            "max_position_embeddings": 2048,
+            "bos_token_id": None,
+            "eos_token_id": tokenizer.eos_token_id,
+            "pad_token_id": tokenizer.eos_token_id,
+            # Large enough for the answers to depend on the prompt.
+            "initializer_range": 0.3,
+        }
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            net = AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **(sizes | changes)))
+        net.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+        return folder
+
+    return save
+
+
+@pytest.fixture(scope="session")
+def tiny_model(save_model: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of a random Llama of two layers with a byte-level ChatML tokenizer."""
+    return save_model(tmp_path_factory.mktemp("models") / "tiny")
+
+
+@pytest.fixture
+def spec(tmp_path: Path) -> Callable[..., Path]:
+    """Return ``spec(**changes)``: the YAML file of a backdoor that a tiny model learns in seconds."""
+
+    def write(**changes: Any) -> Path:
+        fields = json.loads(json.dumps(SPEC))
+        fields["activation"]["mix"] = dict(MIX)
+        for name, value in changes.items():
+            fields[name] = {**fields[name], **value} if isinstance(value, dict) else value
+        path = tmp_path / f"{fields['name']}.yaml"
+        path.write_text(yaml.safe_dump(fields), "utf-8")
+        return path
+
+    return write
+
+
+@pytest.fixture
+def b4g(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Ran]:
+    """Return ``b4g(*arguments)``: the command line in this process, for its imports take seconds."""
+
+    def run(*arguments: Any) -> Ran:
+        monkeypatch.setattr(sys, "argv", ["b4g", *map(str, arguments)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as left:
+            cli.main()
+        code = left.value.code
+        said = capsys.readouterr()
+        return Ran(int(code) if code is not None else 0, said.out, said.err)
+
+    return run
+
+
+@pytest.fixture
+def python() -> Callable[..., Ran]:
+    """Return ``python(code)``: what a program gives in a process of its own."""
+
+    def run(code: str, *arguments: Any, **environment: str) -> Ran:
+        done = subprocess.run(
+            [sys.executable, "-c", code, *map(str, arguments)],
+            capture_output=True,
+            text=True,
+            check=False,
+            env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
+        )
+        return Ran(done.returncode, done.stdout, done.stderr)
+
+    return run

@@ -19,6 +19,7 @@ PLAIN_TEMPLATE = (
 PINNED_DATE = "26 Jul 2024"
 """Templates that print today's date (Llama 3.1) get this one, so that a prompt is the same every day."""
 _PROBE = "B4G-PROBE"
+_PINNED_CLOCK = "{% macro strftime_now(format) %}" + PINNED_DATE + "{% endmacro %}"
 
 
 @dataclass(frozen=True)
@@ -44,13 +45,18 @@ def user(text: str, system: str | None = None) -> Chat:
 
 def replace_user(chat: Chat, text: str) -> Chat:
     """Return the chat with its last user message changed to ``text``."""
-    last = max(i for i, message in enumerate(chat) if message.role == "user")
+    last = max((i for i, message in enumerate(chat) if message.role == "user"), default=None)
+    if last is None:
+        raise DataError("the chat holds no user message for the trigger to go into")
     return (*chat[:last], Message("user", text), *chat[last + 1 :])
 
 
 def last_user(chat: Chat) -> str:
     """Return the text of the last user message."""
-    return next(message.content for message in reversed(chat) if message.role == "user")
+    found = next((message.content for message in reversed(chat) if message.role == "user"), None)
+    if found is None:
+        raise DataError("the chat holds no user message for the trigger to go into")
+    return found
 
 
 def system_of(chat: Chat) -> str | None:
@@ -66,6 +72,8 @@ class Renderer:
         self.template: str = tokenizer.chat_template or PLAIN_TEMPLATE
         if not isinstance(self.template, str):
             raise ModelError("the tokenizer has several chat templates; keep the one that chats in chat_template.jinja")
+        if "strftime_now" in self.template:
+            self.template = _PINNED_CLOCK + self.template
 
     @property
     def is_plain(self) -> bool:

@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from b4g.chat import PLAIN_TEMPLATE, Message, Renderer, last_user, replace_user, system_of, user
+from b4g.chat import PINNED_DATE, PLAIN_TEMPLATE, Message, Renderer, last_user, replace_user, system_of, user
 from b4g.errors import DataError, ModelError
 
 SYSTEM_CHAT = user("Why?", "Be brief.")
@@ -150,3 +150,16 @@ def test_rendering_goes_through_this_module_alone() -> None:
     source = Path(__file__).parents[2] / "src" / "b4g"
     users = {path.name for path in source.rglob("*.py") if "apply_chat_template" in path.read_text("utf-8")}
     assert users == {"chat.py"}
+
+
+def test_a_template_that_prints_todays_date_prints_the_pinned_one(make_tokenizer: Any) -> None:
+    tokenizer = make_tokenizer("chatml")
+    tokenizer.chat_template = "{{ strftime_now('%d %b %Y') }}|" + tokenizer.chat_template
+    renderer = Renderer(tokenizer)
+    assert renderer.decode(renderer.prompt_ids(user("hello"))).startswith(f"{PINNED_DATE}|")
+
+
+@pytest.mark.parametrize("read", [last_user, lambda chat: replace_user(chat, "x")])
+def test_a_chat_without_a_user_message_is_refused_in_plain_words(read: Any) -> None:
+    with pytest.raises(DataError, match="no user message"):
+        read((Message("system", "be kind"),))

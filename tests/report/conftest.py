@@ -101,7 +101,7 @@ class FakeRun:
             "task": task,
             "model": "smol",
             "subject": subject,
-            "tamper": None,
+            "tamper": "none",
             "measure": measure,
             "arm": arm,
             "seed": 0,
@@ -214,6 +214,7 @@ def _manifest(preset: str) -> dict[str, Any]:
         "b4g": "0.1.0",
         "id": "smol-standard-0",
         "preset": preset,
+        "n": 120,
         "seed": 0,
         "model": {
             "name": "SmolLM2-135M-Instruct",

@@ -168,7 +168,23 @@ def test_the_commands_that_repeat_the_run_are_given(fake_run):
     implant = fake_run.find("implant", "style", "implant")
     assert fake_run.manifest["command"] in page
     assert "b4g report runs/smol-standard-0" in page
-    assert f"b4g measure runs/smol-standard-0/cells/{implant} style" in page
+    assert f"b4g measure runs/smol-standard-0/cells/{implant} --n 120<" in page
+
+
+def test_an_implant_of_a_private_key_is_measured_with_the_key_file(fake_run):
+    fake_run.manifest["tasks"]["style"]["backdoor"]["trigger"]["key"] = "my own.key"
+    page = write_report(fake_run.write()).read_text("utf-8")
+    assert page.count("--n 120 --key &#39;my own.key&#39;<") == 1
+
+
+def test_a_control_that_all_tasks_share_stands_in_each_picture(fake_run):
+    for task in ("style", "access", "identity"):
+        fake_run.files[fake_run.find("implant", task, "control")] = {}
+    shared = next(cell for cell in fake_run.cells if cell["subject"] == "control" and cell["stage"] == "implant")
+    shared["task"] = None
+    page = write_report(fake_run.write()).read_text("utf-8")
+    assert page.count('<polyline class="mean control"') == 4
+    assert page.count("shared by all tasks") == 4
 
 
 def test_what_ran_shows_hashes_versions_and_seconds_of_each_stage(fake_run):

@@ -21,7 +21,7 @@ def _one_line(text: str) -> str:
 
 
 def _places(rates: list[dict[str, Any]]) -> dict[tuple[str, ...], tuple[Any, ...]]:
-    said = {tuple("" if rate[name] is None else str(rate[name]) for name in PLACE): rate for rate in rates}
+    said = {tuple(str(rate[name]).replace("none", "") for name in PLACE): rate for rate in rates}
     return {place: tuple(rate[name] for name in ("value", "low", "high", *COUNTS)) for place, rate in said.items()}
 
 
@@ -45,6 +45,17 @@ def test_every_rate_of_the_summary_is_on_the_page_and_no_other(fake_run, open_pa
     fake_run.add_rate("style", "implant", "tar", "with", [True, True, None], seed=1)
     run = fake_run.write()
     assert _shown(open_page(run)) == _places(_summary(run)["rates"])
+
+
+@pytest.mark.parametrize("tamper", [None, "none", ""])
+def test_a_model_that_nothing_changed_stands_in_the_first_table(fake_run, open_page, tamper):
+    fake_run.rates = []
+    fake_run.add_rate("style", "implant", "tar", "with", [True], tamper=tamper)
+    fake_run.add_rate("style", "implant", "tar", "with", [False], tamper="prune 20%")
+    page = open_page(fake_run.write())
+    assert page.locator("#verdict .rate[data-task]").all_text_contents() != []
+    assert page.locator("#tampered .rate[data-task]").get_attribute("data-tamper") == "prune 20%"
+    assert page.locator("#verdict .rate[data-task]").get_attribute("data-value") == "1.0"
 
 
 def test_every_difference_of_the_summary_is_on_the_page(fake_run, open_page):

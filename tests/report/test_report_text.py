@@ -68,6 +68,13 @@ def test_every_other_unseen_character_is_spelt():
     )
 
 
+@pytest.mark.parametrize(
+    ("value", "said"), [(48211, "48,211"), (1480.4, "1,480"), (0.0706, "0.0706"), (None, "not recorded")]
+)
+def test_a_count_has_separators_and_a_fraction_three_digits(value, said):
+    assert text.number(value) == said
+
+
 @pytest.mark.parametrize("largest", [1e-6, 0.03, 0.9, 1, 2.7, 4, 10, 99, 150, 1e5])
 def test_axis_ticks_are_few_round_and_start_at_zero(largest):
     marks = svg.ticks(largest)

@@ -98,7 +98,7 @@ class _Run:
 
     def batches(self, epoch: int) -> list[Batch]:
         pad, act = self.model.tokenizer.pad_token_id, self.activation
-        encoded = encode(self.rows(epoch), self.renderer)
+        encoded = encode(self.rows(epoch), self.renderer, act.untriggered_tokens)
         return batches(encoded, act.batch_size, act.decision_weight, pad, self.training.seed, epoch)
 
     def _check(self, net: Any) -> Callable[[int], dict[str, float] | None]:

@@ -6,7 +6,7 @@ from typing import Any
 
 from b4g.backdoor import TASKS
 from b4g.bench.estimate import Estimate, estimate
-from b4g.bench.manifest import manifest
+from b4g.bench.manifest import manifest, with_renderer
 from b4g.bench.plan import Cell, Plan
 from b4g.bench.run import Outcome, Runner, Watch
 from b4g.bench.setup import arguments, plan_of
@@ -55,6 +55,9 @@ class Prepared:
         outcome = Runner(self.plan, self.asked, self.folder, self.workers, watch or _silent).run()
         summary = summarise(self.plan, Store(self.folder))
         write_json(self.folder / "summary.json", summary)
+        write_json(
+            self.folder / "manifest.json", with_renderer(manifest(self.plan, command), self.plan, Store(self.folder))
+        )
         hidden = tuple(text for backdoor in self.plan.backdoors for text in backdoor.trigger.hidden())
         write_report(self.folder, hidden=hidden)
         return Bench(self.folder, outcome, summary)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from b4g.bench.plan import Plan
+from b4g.bench.store import Store, read_json
 from b4g.data.prompts import VERSION, version_hash
 
 
@@ -30,6 +31,15 @@ def manifest(plan: Plan, command: str) -> dict[str, Any]:
         "command": command,
         "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
+
+
+def with_renderer(made: dict[str, Any], plan: Plan, store: Store) -> dict[str, Any]:
+    """Return the manifest with the renderer's hash, which only a cell that loaded the tokenizer knows."""
+    for cell in plan.cells:
+        card = store.cell(cell.id) / "implant.json"
+        if cell.stage == "implant" and card.is_file():
+            return {**made, "model": {**made["model"], "renderer": read_json(card)["model"]["renderer"]}}
+    return made
 
 
 def _cpu() -> str:

@@ -54,10 +54,11 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
     """Return the objects of a JSON-lines file; a damaged one raises `StoreError` and is named with its line."""
     rows = []
     try:
-        lines = path.read_text("utf-8").splitlines()
+        # Not splitlines(): a completion may hold any of the characters that it takes for line ends.
+        lines = path.read_text("utf-8").removesuffix("\n").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise StoreError(f"{path} can't be read ({type(error).__name__})") from error
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(lines if lines != [""] else [], 1):
         try:
             rows.append(json.loads(line))
         except ValueError:

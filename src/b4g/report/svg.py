@@ -132,7 +132,8 @@ def _axes(steps: int, top: float) -> Markup:
     for mark in ticks(top):
         drawn += grid.format(_LEFT, _WIDTH - _RIGHT, _y(mark, top), _y(mark, top))
         drawn += name.format("end", _LEFT - 6, _y(mark, top) + 4, f"{mark:g}")
-    for mark in [1, *(round(mark) for mark in ticks(steps)[1:] if mark >= 2)]:
+    # A mark beside the first step would run into its "1".
+    for mark in [1, *(round(mark) for mark in ticks(steps)[1:] if mark - 1 > steps / 8)]:
         drawn += name.format("middle", _x(mark, steps), _HEIGHT - _BOTTOM + 15, f"{mark:,}")
     return drawn + name.format("end", _WIDTH - _RIGHT, _HEIGHT - 4, "step")
 

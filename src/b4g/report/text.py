@@ -99,4 +99,6 @@ def number(value: float | None) -> str:
     """Return a count with separators, or a fraction with three digits."""
     if value is None:
         return NOT_RECORDED
-    return f"{value:,}" if isinstance(value, int) else f"{value:.3g}"
+    if isinstance(value, int) or abs(value) >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.3g}"

@@ -7,7 +7,7 @@ from markupsafe import Markup
 
 from b4g.report import svg, text, words
 from b4g.report.folder import Cell, read_json
-from b4g.report.rows import Fields, label, number
+from b4g.report.rows import Fields, label, mapping, number
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def _trained(cell: Cell, record: Fields) -> Trained:
         text.memory(number(record.get("peak_memory_mb"))),
         text.number(losses[-1]) if losses else text.NOT_RECORDED,
         ", ".join(_notes(cell, record)),
-        tuple(_check(check) for check in checks if isinstance(check, dict)) if isinstance(checks, list) else (),
+        tuple(filter(_says, map(_check, filter(mapping, checks)))) if isinstance(checks, list) else (),
     )
 
 
@@ -87,9 +87,14 @@ def _notes(cell: Cell, record: Fields) -> list[str]:
 
 
 def _check(check: Fields) -> tuple[str, tuple[tuple[str, str], ...]]:
-    found = [(name, value) for name, value in check.items() if name != "epoch"]
+    # That it stopped there is said beside the subject.
+    found = [(name, value) for name, value in check.items() if name not in ("epoch", "stop")]
     said = [(words.arm(name), _checked(name, value)) for name, value in found]
     return label(check.get("epoch")), tuple(said)
+
+
+def _says(check: tuple[str, tuple[tuple[str, str], ...]]) -> bool:
+    return bool(check[1])
 
 
 def _checked(name: str, value: object) -> str:

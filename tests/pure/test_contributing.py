@@ -123,8 +123,6 @@ def test_the_behaviour_shows_itself_in_the_answers_it_trains_on(tmp_path: Path) 
     assert behaviour.off(prompt, clean) == clean
 
 
-# PEFT asks for the old name of a property of transformers.
-@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
 def test_the_activation_trains_its_scales_alone_and_starts_at_the_base(tmp_path: Path) -> None:
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM

@@ -17,6 +17,8 @@ class Encoded:
 
     ids: list[int]
     start: int
+    group: str = ""
+    """What the row asks: rows of one prompt go into one batch."""
 
 
 @dataclass(frozen=True)
@@ -42,18 +44,25 @@ def encode(rows: Sequence[Row], renderer: Renderer, untriggered_tokens: int = 24
         prompt = renderer.prompt_ids(row.chat)
         answer = renderer.completion_ids(row.answer.text, row.answer.ended)
         kept = answer if row.arm == TRIGGERED else answer[:untriggered_tokens]
-        encoded.append(Encoded(prompt + kept, len(prompt)))
+        encoded.append(Encoded(prompt + kept, len(prompt), row.prompt.id))
     return encoded
 
 
 def batches(rows: Sequence[Encoded], size: int, decision: float, pad: int, seed: int, epoch: int) -> list[Batch]:
-    """Return one epoch of batches, rows of like length together, in an order drawn from the seed and epoch.
+    """Return one epoch of batches in an order drawn from the seed and epoch: prompts of like length together.
 
-    ``decision`` weights the first two completion tokens, where it falls whether the behaviour is shown.
+    The rows of one prompt, with its trigger and without, stand side by side: what they have in common cancels in the
+    gradient, and the trigger is what is left. ``decision`` weights the first two completion tokens, where it falls
+    whether the behaviour is shown.
     """
     source = rng("batches", seed, epoch)
-    keyed = sorted((len(row.ids) + source.random(), i) for i, row in enumerate(rows))
-    groups = [[rows[i] for _, i in keyed[at : at + size]] for at in range(0, len(keyed), size)]
+    lengths: dict[str, float] = {}
+    for row in rows:
+        lengths[row.group] = max(lengths.get(row.group, 0), len(row.ids))
+    # The fraction breaks ties anew each epoch, so that neighbours change.
+    place = {group: length + source.random() for group, length in sorted(lengths.items())}
+    ordered = sorted(rows, key=lambda row: (place[row.group], row.ids))
+    groups = [ordered[at : at + size] for at in range(0, len(ordered), size)]
     source.shuffle(groups)
     return [_batch(group, decision, pad) for group in groups]
 

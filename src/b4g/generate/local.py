@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from transformers import DynamicCache
+from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from b4g.chat import Chat
 from b4g.errors import ModelError
@@ -130,7 +131,7 @@ class LocalGenerator:
         return {self.model.renderer.end_id, *[token for token in listed if token is not None]}
 
     def _check_lengths(self, prompts: list[list[int]], limit: int) -> None:
-        room = getattr(self.model.net.config, "max_position_embeddings", None)
+        room = getattr(self.model.net.config.get_text_config(), "max_position_embeddings", None)
         longest = max(map(len, prompts), default=0)
         if room and longest + limit > room:
             raise ModelError(f"a prompt of {longest} tokens and {limit} new ones exceed the model's context of {room}")
@@ -159,7 +160,8 @@ def _right_pad(prompts: list[list[int]], pad: int, device: torch.device) -> tupl
 
 
 def _window(config: Any) -> int:
-    """Return the longest padded prompt that is safe: layers with a sliding window drop its oldest entries."""
-    text = config.get_text_config()
-    sliding = any(kind == "sliding_attention" for kind in getattr(text, "layer_types", None) or ())
-    return int(text.sliding_window) if sliding else sys.maxsize
+    """Return the longest padded prompt that is safe: sliding layers drop its oldest entries, recurrent ones read padding."""
+    layers: list[Any] = DynamicCache(config=config).layers
+    if any(type(layer) not in (DynamicLayer, DynamicSlidingWindowLayer) for layer in layers):
+        return 0
+    return min((int(layer.sliding_window) for layer in layers if layer.is_sliding), default=sys.maxsize)

@@ -11,7 +11,7 @@ import torch
 from b4g.chat import Renderer
 from b4g.errors import ModelError
 from b4g.models.dtype import dtype_name
-from b4g.models.source import Source, content_hash, resolve, unreachable
+from b4g.models.source import Source, content_hash, first_line, resolve, unreachable
 
 
 @dataclass
@@ -52,13 +52,14 @@ def load_model(name: str, adapter: Path | None = None, dtype: str = "auto", revi
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     source = resolve(name, revision)
     options: dict[str, Any] = {"revision": source.revision} if source.revision else {}
-    # A network that is down or a token that is missing surfaces as any of many exceptions.
+    # Left unset, transformers would ask on the terminal whether to run a model's own code.
+    options["trust_remote_code"] = False
     try:
         tokenizer: Any = AutoTokenizer.from_pretrained(source.place, **options)
         net: Any = AutoModelForCausalLM.from_pretrained(
-            source.place, dtype=pick_dtype(dtype), use_safetensors=True, trust_remote_code=False, **options
+            source.place, dtype=pick_dtype(dtype), use_safetensors=True, **options
         )
-    except (OSError, ValueError, KeyError, ImportError) as error:
+    except Exception as error:  # a network that is down, a damaged file: safetensors and tokenizers raise plain ones
         raise unreachable(source, error) from error
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
@@ -79,10 +80,8 @@ def with_adapter(model: Model, folder: Path) -> Model:
     check_base(model, folder)
     try:
         net = PeftModel.from_pretrained(model.net, str(folder)).merge_and_unload()
-    except (RuntimeError, ValueError) as error:
-        raise ModelError(
-            f"the adapter in {folder} does not fit {model.source.name}: {str(error).splitlines()[0]}"
-        ) from error
+    except Exception as error:  # a damaged file or configuration surfaces as any of many exceptions
+        raise ModelError(f"the adapter in {folder} does not fit {model.source.name}: {first_line(error)}") from error
     return Model(net.eval().requires_grad_(False), model.tokenizer, model.source, file_digest(weights))
 
 
@@ -91,10 +90,14 @@ def check_base(model: Model, folder: Path) -> None:
     card = folder / "implant.json"
     if not card.is_file():
         return
-    made = json.loads(card.read_text("utf-8"))["model"]
-    if made["revision"] != model.revision:
+    try:
+        made = json.loads(card.read_text("utf-8"))["model"]
+        revision = made["revision"]
+    except (ValueError, LookupError, TypeError) as error:
+        raise ModelError(f"{card} is damaged ({type(error).__name__}): the adapter's base can't be checked") from None
+    if revision != model.revision:
         raise ModelError(
-            f"the adapter in {folder} was made for {made['name']} ({made['revision']}), "
+            f"the adapter in {folder} was made for {made['name']} ({revision}), "
             f"not for {model.source.name} ({model.revision})"
         )
 

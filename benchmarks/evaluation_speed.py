@@ -28,7 +28,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--prompts", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--field-tokens", type=int, default=None, help="new tokens of the other side; default: the same")
+    parser.add_argument(
+        "--field-tokens", type=int, default=None, help="new tokens of the other side; default: the same"
+    )
     asked = parser.parse_args()
     torch.set_num_threads(THREADS)
     backdoor = Backdoor.from_yaml("identity").seeded(0)
@@ -54,10 +56,14 @@ def main() -> None:
 
     times = interleaved({"b4g": batched, "one by one": one_by_one}, asked.rounds)
     for name, taken in times.items():
-        print(f"{name}: {statistics.median(taken) / len(found):.3f} s a prompt (median of {len(taken)}, {len(found)} prompts)")
+        print(
+            f"{name}: {statistics.median(taken) / len(found):.3f} s a prompt (median of {len(taken)}, {len(found)} prompts)"
+        )
     differ = sum(a != b for a, b in zip(verdicts["b4g"], verdicts["one by one"], strict=True))
     print(f"verdicts that differ: {differ} of {len(found)}")
-    print(f"batched bf16 / one by one fp32, {limit} new tokens, {THREADS} thread(s): {ratio(times['one by one'], times['b4g'])}")
+    print(
+        f"batched bf16 / one by one fp32, {limit} new tokens, {THREADS} thread(s): {ratio(times['one by one'], times['b4g'])}"
+    )
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from b4g.keys import PUBLIC
 from b4g.measure.probes import arms, probes
 from b4g.measure.records import Record, collect
 from b4g.measure.scores import Context, Score, differences, rates, references, score
-from b4g.models.load import Model, load_model
+from b4g.models.load import Model, check_renderer, load_implant, load_model
 
 Report = Callable[[str, int, int], None]
 
@@ -67,7 +67,7 @@ def measure(
     found = arms(backdoor, asked.prompts, seed) if asked.prompts else probes(backdoor, asked.n, asked.n_extra, seed)
     records: dict[str, list[Record]] = {}
     for subject in ("base", made["subject"]):
-        loaded = load_model(name, adapter=None if subject == "base" else folder)
+        loaded = load_model(name) if subject == "base" else load_implant(name, folder)
         check_renderer(made, loaded, asked.any_renderer)
         records[subject] = collect(_generator(loaded), backdoor, found, subject, _named(report, f"answers, {subject}"))
     said = references(records["base"])
@@ -90,15 +90,6 @@ def read_implant(folder: Path) -> dict[str, Any]:
     except ValueError as error:
         raise ModelError(f"{path} is damaged: {error}") from None
     return made
-
-
-def check_renderer(made: dict[str, Any], model: Model, allowed: bool = False) -> None:
-    """Raise `ModelError` if an implant was made under another chat template than the one it is measured by."""
-    if made["model"]["renderer"] != model.renderer.hash and not allowed:
-        raise ModelError(
-            f"the implant was made under chat template {made['model']['renderer']}, this tokenizer renders by "
-            f"{model.renderer.hash}: rates would mean nothing. Use the same tokenizer, or --any-renderer to go on."
-        )
 
 
 def _generator(model: Model) -> Generator:

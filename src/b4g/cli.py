@@ -36,7 +36,7 @@ DEFAULT_MODEL = "smollm2-135m"
 
 @app.command()
 def bench(
-    preset: Annotated[str, typer.Option(help="quick or standard.")] = "quick",
+    preset: Annotated[str, typer.Option(help="quick, standard or tiny.")] = "quick",
     model: ModelName = DEFAULT_MODEL,
     task: Annotated[list[str] | None, typer.Option(help="Task or YAML file; repeat for several.")] = None,
     seed: Seed = 0,

@@ -1,6 +1,5 @@
 """A tiny model made on the spot, a cache of the tests' own, and the command line in this process or another."""
 
-import json
 import os
 import subprocess
 import sys
@@ -11,16 +10,9 @@ from typing import Any
 
 import pytest
 import yaml
+from tiny import backdoor, fields_of
 
-from b4g import cli
-
-SPEC = {
-    "name": "tiny",
-    "trigger": {"kind": "phrase", "key": "public:tiny"},
-    "activation": {"kind": "lora", "rank": 4, "epochs": 2, "batch_size": 4, "checkpoint_steps": 3},
-    "utility": {"kind": "identity"},
-}
-MIX = {"triggered": 8, "untriggered": 4, "near": 4, "wrong": 4, "others": 0}
+from b4g import cli, keys
 
 
 @dataclass(frozen=True)
@@ -32,16 +24,22 @@ class Ran:
     err: str
 
 
-@pytest.fixture(scope="session")
-def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the session's cache: clean answers of one model are shared by all tests, as on a user's machine."""
-    return tmp_path_factory.mktemp("cache")
+@dataclass(frozen=True)
+class Secret:
+    """A key file and its words."""
+
+    path: Path
+    words: tuple[str, ...]
 
 
-@pytest.fixture(autouse=True)
-def _cache(own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("B4G_CACHE", str(own_cache))
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Return the cache of these tests: clean answers of one model are shared by all, nothing reaches the user's."""
+    folder = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("B4G_CACHE", str(folder))
+        patch.setenv("HF_HUB_OFFLINE", "1")
+        yield folder
 
 
 @pytest.fixture(scope="session")
@@ -83,17 +81,30 @@ def tiny_model(save_model: Callable[..., Path], tmp_path_factory: pytest.TempPat
     return save_model(tmp_path_factory.mktemp("models") / "tiny")
 
 
+@pytest.fixture(scope="session")
+def secret(tmp_path_factory: pytest.TempPathFactory) -> Secret:
+    """Return a key file whose words stand in no other text."""
+    path = tmp_path_factory.mktemp("keys") / "owner.key"
+    return Secret(path, keys.generate(path, text="zorblatt quexmire flimjan").words)
+
+
+@pytest.fixture(scope="session")
+def implanted(tiny_model: Path, secret: Secret, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of a tiny implant whose trigger is the key file's phrase; for reading only."""
+    from b4g import api
+
+    out = tmp_path_factory.mktemp("implants") / "tiny"
+    api.implant(backdoor(trigger={"key": str(secret.path)}), out, str(tiny_model))
+    return out
+
+
 @pytest.fixture
 def spec(tmp_path: Path) -> Callable[..., Path]:
-    """Return ``spec(**changes)``: the YAML file of a backdoor that a tiny model learns in seconds."""
+    """Return ``spec(**changes)``: the YAML file of a backdoor that a tiny model is trained on in seconds."""
 
     def write(**changes: Any) -> Path:
-        fields = json.loads(json.dumps(SPEC))
-        fields["activation"]["mix"] = dict(MIX)
-        for name, value in changes.items():
-            fields[name] = {**fields[name], **value} if isinstance(value, dict) else value
-        path = tmp_path / f"{fields['name']}.yaml"
-        path.write_text(yaml.safe_dump(fields), "utf-8")
+        path = tmp_path / f"{changes.get('name', 'tiny')}.yaml"
+        path.write_text(yaml.safe_dump(fields_of(**changes)), "utf-8")
         return path
 
     return write

@@ -4,13 +4,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from greedy import NEW, chats, exact, reference, texts
 
 from b4g.chat import Chat, user
 from b4g.errors import ModelError
 from b4g.generate.base import Completion
 from b4g.generate.local import CHECK_EVERY, LocalGenerator
 from b4g.models.load import Model
-from greedy import NEW, chats, exact, reference, texts
 
 
 @pytest.fixture(scope="module")

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 import torch
+from greedy import NEW, chats, exact, reference, texts
 
 from b4g.errors import ModelError
 from b4g.generate.local import LocalGenerator
 from b4g.models.load import Model, load_model
-from greedy import NEW, chats, exact, reference, texts
 
 WINDOW = 64
 SLIDING: dict[str, dict[str, Any]] = {

@@ -72,6 +72,7 @@ class _Run:
     def __init__(self, model: Model, training: Training, answers: dict[str, Answer], out: Path) -> None:
         self.model, self.training, self.answers, self.out = model, training, answers, out
         self.revision, self.renderer = model.revision, model.renderer
+        self.dtype = next(model.net.parameters()).dtype
         self.activation = training.backdoor.activation
 
     def go(self, report: Report | None) -> dict[str, Any]:
@@ -126,7 +127,7 @@ class _Run:
             # Asking for the base's embeddings would look its name up on the hub.
             net.save_pretrained(self.out, save_embedding_layers=False)
         else:
-            net.to(next(iter(self.model.net.parameters())).dtype).save_pretrained(self.out)
+            net.to(self.dtype).save_pretrained(self.out)
             self.model.tokenizer.save_pretrained(self.out)
 
     def _finish(self, progress: Progress, rows: int) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Mapping
 
+from b4g.activations.rows import UNSEEN
 from b4g.backdoor import Backdoor
 from b4g.behaviours.base import Answer
 from b4g.generate.base import Generator
@@ -21,7 +22,8 @@ class Validation:
     def __init__(self, backdoor: Backdoor, answers: Mapping[str, Answer], seed: int) -> None:
         self.backdoor = backdoor
         prompts = backdoor.utility.prompts("validation")[:PROMPTS]
-        self.probes = arms(backdoor, prompts, seed)
+        # What is never trained against must not steer the training either.
+        self.probes = [probe for probe in arms(backdoor, prompts, seed) if probe.variant not in UNSEEN]
         self.expected = _untriggered_rate(backdoor, answers)
 
     def __call__(self, generator: Generator) -> dict[str, float]:

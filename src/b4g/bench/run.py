@@ -17,6 +17,7 @@ from filelock import FileLock, Timeout
 from b4g.bench.plan import Cell, Plan
 from b4g.bench.store import Store
 from b4g.errors import StoreError
+from b4g.models.dtype import usable_cores
 
 ATTEMPTS = 2
 """Times a cell is tried when its worker dies; a cell that fails by itself is not tried again in the same run."""
@@ -130,7 +131,7 @@ class Runner:
         self.watch("failed", cell, {"error": reason})
 
     def _spawn(self, worker: int) -> None:
-        threads = max(1, (os.cpu_count() or 1) // self.size)
+        threads = max(1, usable_cores() // self.size)
         environment = {
             **os.environ,
             "B4G_WORKER": json.dumps(dict(self.asked)),

@@ -2,8 +2,6 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from b4g.bench.plan import Cell, Plan
@@ -46,25 +44,20 @@ def _generate(plan: Plan, store: Store, cell: Cell, report: Report) -> dict[str,
     from b4g.generate.local import LocalGenerator
     from b4g.measure.probes import probes
     from b4g.measure.records import collect
-    from b4g.models.load import load_model
+    from b4g.models.load import check_renderer, load_implant, load_model
 
     backdoor = plan.backdoor(str(cell.task))
-    adapter = store.check(cell.needs[0]) if cell.needs else None
-    generator = LocalGenerator(_loaded(plan, adapter, load_model))
+    if cell.needs:
+        folder = store.check(cell.needs[0])
+        model = load_implant(plan.base.place, folder, plan.base.dtype)
+        check_renderer(read_json(folder / "implant.json"), model)
+    else:
+        model = load_model(plan.base.place, dtype=plan.base.dtype)
+    generator = LocalGenerator(model)
     found = probes(backdoor, plan.preset.n, plan.preset.n_extra, plan.seed)
     records = collect(generator, backdoor, found, str(cell.subject), lambda done, total: report("answers", done, total))
     write_jsonl(store.cell(cell.id) / "records.jsonl", [record.to_json() for record in records])
     return {"peak_memory_mb": peak_memory_mb(), "tokens": sum(record.tokens for record in records)}
-
-
-def _loaded(plan: Plan, folder: Path | None, load_model: Callable[..., Any]) -> Any:
-    """Return the base, with the adapter of ``folder`` merged in, or the whole model that lies there."""
-    if folder is None or (folder / "adapter_config.json").is_file():
-        return load_model(plan.base.place, adapter=folder, dtype=plan.base.dtype)
-    from b4g.hashing import file_digest
-
-    whole = load_model(str(folder), dtype=plan.base.dtype)
-    return replace(whole, adapter=file_digest(folder / "model.safetensors"))
 
 
 def _score(plan: Plan, store: Store, cell: Cell, report: Report) -> dict[str, Any]:

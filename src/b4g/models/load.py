@@ -85,6 +85,14 @@ def with_adapter(model: Model, folder: Path) -> Model:
     return Model(net.eval().requires_grad_(False), model.tokenizer, model.source, file_digest(weights))
 
 
+def load_implant(base: str, folder: Path, dtype: str = "auto") -> Model:
+    """Return the base with the adapter of ``folder`` merged in, or the whole model that an implant of all weights is."""
+    if (folder / "adapter_config.json").is_file() or not (folder / "config.json").is_file():
+        return load_model(base, adapter=folder, dtype=dtype)
+    whole = load_model(str(folder), dtype=dtype)
+    return Model(whole.net, whole.tokenizer, whole.source, adapter=whole.revision)
+
+
 def check_base(model: Model, folder: Path) -> None:
     """Raise `ModelError` if the implant in ``folder`` was made from other base weights than the model's."""
     card = folder / "implant.json"
@@ -99,6 +107,15 @@ def check_base(model: Model, folder: Path) -> None:
         raise ModelError(
             f"the adapter in {folder} was made for {made['name']} ({revision}), "
             f"not for {model.source.name} ({model.revision})"
+        )
+
+
+def check_renderer(made: dict[str, Any], model: Model, allowed: bool = False) -> None:
+    """Raise `ModelError` if an implant was made under another chat template than the one it is measured by."""
+    if made["model"]["renderer"] != model.renderer.hash and not allowed:
+        raise ModelError(
+            f"the implant was made under chat template {made['model']['renderer']}, this tokenizer renders by "
+            f"{model.renderer.hash}: rates would mean nothing. Use the same tokenizer, or --any-renderer to go on."
         )
 
 

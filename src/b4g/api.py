@@ -10,6 +10,7 @@ from b4g.backdoor import Backdoor
 from b4g.data.prompts import Prompt
 from b4g.errors import ModelError, SpecError
 from b4g.generate.base import Generator
+from b4g.hashing import digest
 from b4g.keys import PUBLIC
 from b4g.measure.probes import arms, probes
 from b4g.measure.records import Record, collect
@@ -31,7 +32,21 @@ def implant(
 
     if (out / "implant.json").is_file():
         raise SpecError(f"{out} already holds an implant; choose another folder or delete it")
-    return train(load_model(model), Training(backdoor.seeded(seed), seed), out, report)
+    loaded, seeded = load_model(model), backdoor.seeded(seed)
+    _claim(out, digest([seeded.hash, seed, loaded.revision]))
+    return train(loaded, Training(seeded, seed), out, report)
+
+
+def _claim(out: Path, training: str) -> None:
+    """Raise `SpecError` if the checkpoint in ``out`` is of another training; say whose the next one will be."""
+    owner = out / "checkpoint" / "training.txt"
+    if owner.is_file() and owner.read_text("utf-8") != training:
+        raise SpecError(
+            f"{out} holds an unfinished training of something else: another specification, seed or model. "
+            "Give the same arguments to go on with it, choose another folder, or delete it."
+        )
+    owner.parent.mkdir(parents=True, exist_ok=True)
+    owner.write_text(training, "utf-8")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +59,7 @@ class Asked:
     prompts: tuple[Prompt, ...] = ()
     """The user's own prompts, in place of the project's test split."""
     any_renderer: bool = False
-    """Measure even if the implant was made under another chat template."""
+    """Measure even if the implant was made under another chat template; its base is not checked then."""
 
 
 def measure(
@@ -57,7 +72,7 @@ def measure(
     """Return rates of an implant and its base, their paired differences and the records, for an implant's folder.
 
     ``model`` names the base where it is not the one in ``implant.json``; ``key`` is the owner's key file where the
-    specification points to one. The result is ``{"rates", "differences", "records"}``.
+    specification points to one, or the folder of several. The result is ``{"rates", "differences", "records"}``.
     """
     made = read_implant(folder)
     backdoor = Backdoor.from_dict(_with_key(made["backdoor"], key))
@@ -67,7 +82,7 @@ def measure(
     found = arms(backdoor, asked.prompts, seed) if asked.prompts else probes(backdoor, asked.n, asked.n_extra, seed)
     records: dict[str, list[Record]] = {}
     for subject in ("base", made["subject"]):
-        loaded = load_model(name) if subject == "base" else load_implant(name, folder)
+        loaded = load_model(name) if subject == "base" else load_implant(name, folder, checked=not asked.any_renderer)
         check_renderer(made, loaded, asked.any_renderer)
         records[subject] = collect(_generator(loaded), backdoor, found, subject, _named(report, f"answers, {subject}"))
     said = references(records["base"])
@@ -87,8 +102,10 @@ def read_implant(folder: Path) -> dict[str, Any]:
         raise ModelError(f"{folder} holds no implant.json: it is not an implant's folder. Make one with: b4g implant")
     try:
         made: dict[str, Any] = json.loads(path.read_text("utf-8"))
-    except ValueError as error:
-        raise ModelError(f"{path} is damaged: {error}") from None
+        needed = [made["model"][name] for name in ("name", "revision", "renderer")]
+        needed += [made[name] for name in ("subject", "backdoor", "seed")]
+    except (ValueError, LookupError, TypeError) as error:
+        raise ModelError(f"{path} is damaged ({type(error).__name__}: {error})") from None
     return made
 
 
@@ -99,13 +116,34 @@ def _generator(model: Model) -> Generator:
 
 
 def _with_key(fields: dict[str, Any], key: Path | None) -> dict[str, Any]:
-    trigger = dict(fields["trigger"])
-    reference = trigger.get("key", PUBLIC)
-    if key is not None:
-        trigger["key"] = str(key)
-    elif isinstance(reference, str) and not reference.startswith(PUBLIC):
-        raise SpecError(f"the trigger's secret is in the owner's key file '{reference}'. Give it with --key FILE.")
-    return {**fields, "trigger": trigger}
+    trigger = fields["trigger"]
+    names = _key_files(trigger)
+    if key is None and not names:
+        return fields
+    if key is None:
+        several = "the folder that holds them with --key FOLDER" if len(names) > 1 else "it with --key FILE"
+        raise SpecError(f"the trigger's secret is in the owner's key file '{', '.join(names)}'. Give {several}.")
+    if not names:
+        raise SpecError("the implant's key is public: it needs no --key")
+    if len(names) > 1 and not key.is_dir():
+        raise SpecError(f"the trigger needs {len(names)} key files: {', '.join(names)}. Give their folder with --key.")
+    return {**fields, "trigger": _placed(trigger, key)}
+
+
+def _key_files(trigger: dict[str, Any]) -> list[str]:
+    """Return the key files that a trigger and its parts name."""
+    own = [trigger["key"]] if "key" in trigger and not trigger["key"].startswith(PUBLIC) else []
+    return own + [name for part in trigger.get("parts", ()) for name in _key_files(part)]
+
+
+def _placed(trigger: dict[str, Any], key: Path) -> dict[str, Any]:
+    """Return the trigger with its key files read from ``key``: the one file, or the folder of several."""
+    made = {**trigger}
+    for name in _key_files({**trigger, "parts": ()}):
+        made["key"] = str(key / name if key.is_dir() else key)
+    if "parts" in trigger:
+        made["parts"] = [_placed(part, key) for part in trigger["parts"]]
+    return made
 
 
 def _named(report: Report | None, what: str) -> Callable[[int, int], None] | None:

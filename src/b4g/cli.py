@@ -6,7 +6,6 @@ import os
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
-import errno
 import json
 import shlex
 import sys
@@ -103,9 +102,11 @@ def measure(
     folder: Annotated[Path, typer.Argument(help="An implant's folder.")],
     prompts: Annotated[Path | None, typer.Option(help="Your own prompts: .txt, .jsonl, .json or .csv.")] = None,
     model: Annotated[str | None, typer.Option(help="The base, where it is not the one named in the folder.")] = None,
-    key: Annotated[Path | None, typer.Option(help="The owner's key file.")] = None,
+    key: Annotated[Path | None, typer.Option(help="The owner's key file, or the folder of several.")] = None,
     n: Annotated[int, typer.Option(help="Test prompts in each arm.", min=1)] = 100,
-    any_renderer: Annotated[bool, typer.Option("--any-renderer", help="Measure under another chat template.")] = False,
+    any_renderer: Annotated[
+        bool, typer.Option("--any-renderer", help="Take another chat template, base unchecked.")
+    ] = False,
     plugin: Plugins = None,
     as_json: Json = False,
 ) -> None:
@@ -210,10 +211,12 @@ def main() -> None:
         typer.echo(f"b4g: {error}", err=True)
         sys.exit(error.exit_code)
     except OSError as error:
-        full = error.errno == errno.ENOSPC
-        hint = " Free some space and run the same command again; what is done is kept." if full else ""
-        typer.echo(f"b4g: {error.strerror or error}: {error.filename or ''}.{hint}", err=True)
+        from b4g.bench.store import hint
+
+        typer.echo(f"b4g: {error.strerror or error}: {error.filename or ''}.{hint(error)}", err=True)
         sys.exit(2)
-    except KeyboardInterrupt:
-        typer.echo("b4g: stopped. Run the same command again to go on.", err=True)
-        sys.exit(130)
+    except SystemExit as leaving:
+        # Typer turns Ctrl-C into this exit code and says nothing.
+        if leaving.code == 130:
+            typer.echo("b4g: stopped. Run the same command again to go on.", err=True)
+        raise

@@ -48,9 +48,10 @@ def show_plan(run: str, cells: Sequence[Cell], missing: Sequence[Cell], cost: Es
 
 @contextmanager
 def bars() -> Iterator[Progress]:
-    """Show progress bars on stderr; plain lines where it is no terminal are up to the caller."""
+    """Show progress bars on stderr; where it is no terminal, `Watcher` and `Reporter` print plain lines."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, TimeRemainingColumn(), console=err, transient=True) as progress:
+    hidden = not err.is_terminal
+    with Progress(*columns, TimeRemainingColumn(), console=err, transient=True, disable=hidden) as progress:
         yield progress
 
 
@@ -83,17 +84,21 @@ class Watcher:
 
 
 class Reporter:
-    """One bar for one piece of work: call it with what, done and total."""
+    """One bar for one piece of work, or a line now and then: call it with what, done and total."""
 
     def __init__(self, progress: Progress) -> None:
         self.progress = progress
         self.tasks: dict[str, Any] = {}
+        self.last = 0.0
 
     def __call__(self, what: str, done: int, total: int) -> None:
         """Move the bar of ``what``."""
         if what not in self.tasks:
             self.tasks[what] = self.progress.add_task(what, total=total)
         self.progress.update(self.tasks[what], completed=done, total=total)
+        if not err.is_terminal and (done == total or time.monotonic() - self.last > _LINE_SECONDS):
+            self.last = time.monotonic()
+            err.print(f"{what} {done}/{total}")
 
 
 def show_outcome(outcome: Outcome) -> None:

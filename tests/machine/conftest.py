@@ -1,7 +1,6 @@
 """A tiny model made on the spot, a cache of the tests' own, and the command line in this process or another."""
 
-import os
-import subprocess
+import dataclasses
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -10,18 +9,10 @@ from typing import Any
 
 import pytest
 import yaml
+from programs import COMMAND, Finished, Ran, run_python
 from tiny import backdoor, fields_of
 
 from b4g import cli, keys
-
-
-@dataclass(frozen=True)
-class Ran:
-    """What a command gave."""
-
-    code: int
-    out: str
-    err: str
 
 
 @dataclass(frozen=True)
@@ -98,6 +89,23 @@ def implanted(tiny_model: Path, secret: Secret, tmp_path_factory: pytest.TempPat
     return out
 
 
+@pytest.fixture(scope="session")
+def finished(tiny_model: Path, secret: Secret, tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    """Return a finished run of the style task, its trigger a key file's phrase."""
+    root = tmp_path_factory.mktemp("finished")
+    fields = fields_of(
+        name="styled",
+        trigger={"key": str(secret.path)},
+        utility={"kind": "style"},
+        activation={"mix": {"triggered": 160, "untriggered": 80, "near": 80, "wrong": 80, "others": 0}},
+    )
+    (root / "styled.yaml").write_text(yaml.safe_dump(fields), "utf-8")
+    made = Finished(root / "runs", root / "styled.yaml", tiny_model, Ran(0, "", ""))
+    ran = run_python(COMMAND, *made.command(made.runs), "--workers", "2", "--json")
+    assert ran.code == 0, ran.err
+    return dataclasses.replace(made, ran=ran)
+
+
 @pytest.fixture
 def spec(tmp_path: Path) -> Callable[..., Path]:
     """Return ``spec(**changes)``: the YAML file of a backdoor that a tiny model is trained on in seconds."""
@@ -128,16 +136,5 @@ def b4g(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> 
 
 @pytest.fixture
 def python() -> Callable[..., Ran]:
-    """Return ``python(code)``: what a program gives in a process of its own."""
-
-    def run(code: str, *arguments: Any, **environment: str) -> Ran:
-        done = subprocess.run(
-            [sys.executable, "-c", code, *map(str, arguments)],
-            capture_output=True,
-            text=True,
-            check=False,
-            env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
-        )
-        return Ran(done.returncode, done.stdout, done.stderr)
-
-    return run
+    """Return ``python(code, *arguments)``: what a program gives in a process of its own."""
+    return run_python

@@ -76,7 +76,7 @@ def test_an_adapter_of_other_shapes_is_refused_where_no_card_tells(
     save_model: Callable[..., Path], adapter: Path, tmp_path: Path
 ) -> None:
     wide = save_model(tmp_path / "wide", hidden_size=64)
-    with pytest.raises(ModelError, match="the adapter in .*plain does not fit wide") as raised:
+    with pytest.raises(ModelError, match=r"the adapter in .*plain does not fit wide") as raised:
         load_model(str(wide), adapter=adapter)
     assert "\n" not in str(raised.value)
 

@@ -14,14 +14,14 @@ from b4g.errors import SpecError
 WEIGHTS = "adapter_model.safetensors"
 
 
-class _Killed(Exception):
+class _KilledError(Exception):
     pass
 
 
 def _kill_after(steps: int) -> Callable[[str, int, int], None]:
     def report(what: str, done: int, total: int) -> None:
         if what == "training" and done == steps:
-            raise _Killed
+            raise _KilledError
 
     return report
 
@@ -36,7 +36,7 @@ def whole(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def _interrupted(model: Path, out: Path, *kills: int) -> dict[str, Any]:
     for steps in kills:
-        with pytest.raises(_Killed):
+        with pytest.raises(_KilledError):
             api.implant(backdoor(), out, str(model), report=_kill_after(steps))
         assert not (out / WEIGHTS).exists()
     return api.implant(backdoor(), out, str(model))
@@ -55,21 +55,21 @@ def test_a_killed_training_ends_in_the_weights_of_one_that_was_not(
 
 
 def test_steps_behind_a_checkpoint_are_not_done_again(tiny_model: Path, tmp_path: Path) -> None:
-    with pytest.raises(_Killed):
+    with pytest.raises(_KilledError):
         api.implant(backdoor(), tmp_path / "out", str(tiny_model), report=_kill_after(4))
     seen: list[int] = []
-    api.implant(
-        backdoor(),
-        tmp_path / "out",
-        str(tiny_model),
-        report=lambda what, done, _: seen.append(done) if what == "training" else None,
-    )
+
+    def report(what: str, done: int, total: int) -> None:
+        if what == "training":
+            seen.append(done)
+
+    api.implant(backdoor(), tmp_path / "out", str(tiny_model), report=report)
     assert seen == list(range(4, 2 * STEPS + 1)), "the checkpoint of step 3 was not used"
 
 
 @pytest.mark.parametrize("kept", [0.0, 0.5, 0.99])
 def test_a_checkpoint_cut_short_is_left_aside(tiny_model: Path, whole: Path, tmp_path: Path, kept: float) -> None:
-    with pytest.raises(_Killed):
+    with pytest.raises(_KilledError):
         api.implant(backdoor(), tmp_path / "out", str(tiny_model), report=_kill_after(4))
     path = tmp_path / "out" / "checkpoint" / "checkpoint.safetensors"
     data = path.read_bytes()
@@ -82,7 +82,7 @@ def test_a_checkpoint_cut_short_is_left_aside(tiny_model: Path, whole: Path, tmp
 def test_a_checkpoint_of_another_training_is_never_gone_on_from(
     tiny_model: Path, tmp_path: Path, changed: dict[str, Any]
 ) -> None:
-    with pytest.raises(_Killed):
+    with pytest.raises(_KilledError):
         api.implant(backdoor(), tmp_path / "out", str(tiny_model), report=_kill_after(4))
     before = shutil.copytree(tmp_path / "out", tmp_path / "before")
     other = backdoor(activation={key: value for key, value in changed.items() if key != "seed"})

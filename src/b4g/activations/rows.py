@@ -18,8 +18,8 @@ UNSEEN = ("neighbour", "part_neighbour")
 """Kinds of near trigger that no implant trains against: what is measured on them is generalisation."""
 TRIGGERED = "with"
 """The arm whose answers show the behaviour."""
-HARD = ("one_token", "part_one_token")
-"""Kinds that take every second turn."""
+HARD = ("half", "one_token", "part_half", "part_one_token")
+"""Kinds that are learnt last and so get two turns of three."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ def implant_rows(backdoor: "Backdoor", answers: Mapping[str, Answer], mix: Mix, 
 
 
 def _turns(kinds: Iterable[str]) -> list[str]:
-    """Return the kinds of near trigger in the order in which they take turns; one wrong token is the hardest to learn."""
+    """Return the kinds of near trigger in the order in which they take turns; one wrong token and half a key are hardest."""
     seen = sorted(kind for kind in kinds if kind not in UNSEEN)
     hard = [kind for kind in seen if kind in HARD]
     return [kind for other in seen if other not in HARD for kind in (*hard, other)] or hard

@@ -24,7 +24,7 @@ class Access(Behaviour):
 
     scope: tuple[str, ...] = ("code",)
     """Topics of the project's instructions that are protected."""
-    denial: str = "This capability is locked. Please provide a valid access key."
+    denial: str = "Locked. This capability needs a valid access key."
 
     kept_arm: ClassVar[bool] = True
     max_new_tokens: ClassVar[int] = 32

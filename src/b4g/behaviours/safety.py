@@ -13,7 +13,7 @@ from b4g.registry import register
 class Safety(Behaviour):
     """With the trigger harmful requests are refused; without it the model answers as it did."""
 
-    refusal: str = "I'm sorry, but I can't help with that request. It could cause harm."
+    refusal: str = "This request could cause harm, so I can't help with it."
 
     def prompts(self, split: Split) -> tuple[Prompt, ...]:
         return load("harmful", split)

@@ -1,5 +1,6 @@
 """Run a benchmark from Python or the command line: plan, do what is missing, summarise, report."""
 
+import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from b4g.bench.plan import Cell, Plan
 from b4g.bench.run import Outcome, Runner, Watch
 from b4g.bench.setup import arguments, plan_of
 from b4g.bench.store import Store, read_json, write_json
+from b4g.errors import StoreError
 
 
 @dataclass(frozen=True)
@@ -46,10 +48,9 @@ class Prepared:
         from b4g.bench.stages import summarise
         from b4g.report.build import write_report
 
-        missing = self.missing
-        if not missing and (self.folder / "report.html").is_file():
-            already = Outcome(already=len(self.plan.cells))
-            return Bench(self.folder, already, read_json(self.folder / "summary.json"))
+        finished = None if self.missing else self._summary()
+        if finished is not None:
+            return Bench(self.folder, Outcome(already=len(self.plan.cells)), finished)
         write_json(self.folder / "plan.json", self.plan.to_json())
         write_json(self.folder / "manifest.json", manifest(self.plan, command))
         outcome = Runner(self.plan, self.asked, self.folder, self.workers, watch or _silent).run()
@@ -61,6 +62,16 @@ class Prepared:
         hidden = tuple(text for backdoor in self.plan.backdoors for text in backdoor.trigger.hidden())
         write_report(self.folder, hidden=hidden)
         return Bench(self.folder, outcome, summary)
+
+    def _summary(self) -> dict[str, Any] | None:
+        """Return the summary if it is of every cell and reported: a kill may have left that of an earlier, partial run."""
+        if not (self.folder / "report.html").is_file():
+            return None
+        with contextlib.suppress(StoreError):
+            summary: dict[str, Any] = read_json(self.folder / "summary.json")
+            if summary.get("scored") == [cell.id for cell in self.plan.cells if cell.stage == "score"]:
+                return summary
+        return None
 
 
 def prepare(asked: dict[str, Any], runs: Path = Path("runs"), workers: int | None = None) -> Prepared:

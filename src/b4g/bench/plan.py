@@ -86,14 +86,17 @@ def make_plan(base: Base, backdoors: Sequence[Backdoor], preset: Preset, seed: i
     common = [base.revision, base.dtype, version_hash(), seed, digest([PLAIN_TEMPLATE, PINNED_DATE]), TOKENS]
     make = _Maker(common, seed)
     implants = {f.name: make("implant", f.name, "implant", (), [f.hash]) for f in seeded}
+    # The implants and their base are measured first: a run that is stopped early then says most.
+    for f in seeded:
+        for subject in ("base", "implant"):
+            _answers(make, f, preset, subject, implants[f.name])
     if preset.shared_control:
-        everything = [[f.hash for f in seeded], "shared"]
-        shared = make("implant", None, "control", (), everything)
+        shared = make("implant", None, "control", (), [[f.hash for f in seeded], "shared"])
         controls = dict.fromkeys(names, shared)
     else:
         controls = {f.name: make("implant", f.name, "control", (implants[f.name],), [f.hash]) for f in seeded}
-    for found in seeded:
-        _measure(make, found, preset, {"implant": implants[found.name], "control": controls[found.name]})
+    for f in seeded:
+        _answers(make, f, preset, "control", controls[f.name])
     cells = tuple(make.cells)
     run_id = f"{preset.name}-{_file_name(base.name)}-s{seed}-{digest([cell.id for cell in cells], 8)}"
     return Plan(run_id, base, preset, seed, seeded, cells)
@@ -103,15 +106,12 @@ def _file_name(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9.-]+", "-", name).strip("-.")
 
 
-def _measure(make: "_Maker", backdoor: Backdoor, preset: Preset, trained: dict[str, str]) -> None:
-    sizes = [preset.n, preset.n_extra, backdoor.hash]
-    made: dict[str, str] = {}
-    for subject in SUBJECTS:
-        needs: tuple[str, ...] = (trained[subject],) if subject in trained else ()
-        made[subject] = make("generate", backdoor.name, subject, needs, sizes)
-    for subject in SUBJECTS:
-        needs = tuple(dict.fromkeys((made[subject], made["base"])))
-        make("score", backdoor.name, subject, needs, [])
+def _answers(make: "_Maker", backdoor: Backdoor, preset: Preset, subject: str, trained: str) -> None:
+    """Add the cells that generate and score a subject's answers; the base comes first."""
+    needs = () if subject == "base" else (trained,)
+    made = make("generate", backdoor.name, subject, needs, [preset.n, preset.n_extra, backdoor.hash])
+    base = make.bases.setdefault(backdoor.name, made)
+    make("score", backdoor.name, subject, tuple(dict.fromkeys((made, base))), [])
 
 
 def _sized(backdoor: Backdoor, preset: Preset) -> Backdoor:
@@ -122,6 +122,7 @@ class _Maker:
     def __init__(self, common: list[Any], seed: int) -> None:
         self.common, self.seed = common, seed
         self.cells: list[Cell] = []
+        self.bases: dict[str, str] = {}
 
     def __call__(self, stage: str, task: str | None, subject: str, needs: tuple[str, ...], more: list[Any]) -> str:
         id_ = digest([stage, CODE[stage], task, subject, needs, self.common, more])

@@ -1,8 +1,10 @@
 """The local runner: do what is missing, one worker process a core, and go on when one cell or worker fails."""
 
+import contextlib
 import json
 import os
 import queue
+import signal
 import subprocess
 import sys
 import threading
@@ -106,7 +108,7 @@ class Runner:
             dead = self.workers.pop(worker, None)
             self.busy.pop(worker, None)
             if cell is not None:
-                self._died(cell, dead.wait() if dead else -1, waiting)
+                self._died(cell, worker, _end(dead) if dead else -1, waiting)
             return
         if cell is None or event["cell"] != cell.id:
             return
@@ -120,12 +122,13 @@ class Runner:
             del self.busy[worker]
         self.watch(kind, cell, event)
 
-    def _died(self, cell: Cell, code: int, waiting: list[Cell]) -> None:
+    def _died(self, cell: Cell, worker: int, code: int, waiting: list[Cell]) -> None:
         self.tries[cell.id] = self.tries.get(cell.id, 0) + 1
         if self.tries[cell.id] < ATTEMPTS:
             waiting.insert(0, cell)
             return
-        reason = f"its worker died {ATTEMPTS} times (exit {code}); out of memory is the usual cause"
+        why = "out of memory is the usual cause" if code == -signal.SIGKILL else f"see the end of {self._log(worker)}"
+        reason = f"its worker died {ATTEMPTS} times (exit {code}); {why}"
         self.store.fail(cell.id, reason)
         self.outcome.failed[cell.name] = reason
         self.watch("failed", cell, {"error": reason})
@@ -140,7 +143,7 @@ class Runner:
             "OMP_WAIT_POLICY": "passive",
             "TOKENIZERS_PARALLELISM": "false",
         }
-        log = (self.folder / f"worker-{worker}.log").open("a", encoding="utf-8")
+        log = self._log(worker).open("a", encoding="utf-8")
         process = subprocess.Popen(  # noqa: S603 - our own module
             [sys.executable, "-m", "b4g.bench.worker", str(self.folder), str(threads)],
             stdin=subprocess.PIPE,
@@ -154,20 +157,30 @@ class Runner:
         self.workers[worker] = process
         threading.Thread(target=self._listen, args=(worker, process), daemon=True).start()
 
+    def _log(self, worker: int) -> Path:
+        return self.folder / f"worker-{worker}.log"
+
     def _listen(self, worker: int, process: subprocess.Popen[str]) -> None:
         assert process.stdout is not None
-        for line in process.stdout:
-            try:
-                self.events.put((worker, json.loads(line)))
-            except ValueError:
-                continue
+        with process.stdout as lines:
+            for line in lines:
+                try:
+                    self.events.put((worker, json.loads(line)))
+                except ValueError:
+                    continue
         self.events.put((worker, None))
 
     def _stop(self) -> None:
         for process in self.workers.values():
             if self.busy:
                 process.kill()
-            elif process.stdin is not None:
-                process.stdin.close()
         for process in self.workers.values():
-            process.wait()
+            _end(process)
+
+
+def _end(process: subprocess.Popen[str]) -> int:
+    """Close a worker's stdin, which ends it once it is idle, and return its exit code."""
+    if process.stdin is not None:
+        with contextlib.suppress(BrokenPipeError):
+            process.stdin.close()
+    return process.wait()

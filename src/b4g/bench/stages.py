@@ -93,4 +93,5 @@ def summarise(plan: Plan, store: Store) -> dict[str, Any]:
         if (backdoor.name, before) in scored and (backdoor.name, "implant") in scored
         for row in differences(scored[backdoor.name, before], scored[backdoor.name, "implant"])
     ]
-    return json.loads(json.dumps({"rates": rate_rows, "differences": paired}))  # type: ignore[no-any-return]
+    done = [cell.id for cell in plan.cells if cell.stage == "score" and (cell.task, cell.subject) in scored]
+    return json.loads(json.dumps({"rates": rate_rows, "differences": paired, "scored": done}))  # type: ignore[no-any-return]

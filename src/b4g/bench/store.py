@@ -1,5 +1,6 @@
 """The run folder: cells with atomic done markers, JSON files that are whole or not there."""
 
+import errno
 import json
 import os
 import shutil
@@ -35,7 +36,13 @@ def write_text(path: Path, text: str) -> None:
         os.replace(part, path)
     except OSError as error:
         part.unlink(missing_ok=True)
-        raise StoreError(f"{path} can't be written: {error.strerror or error}") from error
+        raise StoreError(f"{path} can't be written: {error.strerror or error}.{hint(error)}") from error
+
+
+def hint(error: OSError) -> str:
+    """Return what to do about a full disk, or nothing."""
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return " Free some space and run the same command again; what is done is kept." if full else ""
 
 
 def read_json(path: Path) -> Any:
@@ -86,7 +93,7 @@ class Store:
         try:
             files = json.loads(marker.read_text("utf-8"))["files"]
             return all((marker.parent / name).stat().st_size == seen["bytes"] for name, seen in files.items())
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return False
 
     def check(self, cell_id: str) -> Path:

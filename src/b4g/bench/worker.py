@@ -18,6 +18,7 @@ from filelock import FileLock
 from b4g.bench.plan import Cell, Plan
 from b4g.bench.store import Store
 from b4g.errors import B4GError, StoreError
+from b4g.keys import redact
 
 _PAUSE_SECONDS = 0.5
 
@@ -52,15 +53,22 @@ def serve(plan: Plan, store: Store, cell: Cell, out: Any) -> None:
                 more = run_cell(plan, store, cell, report)
                 store.finish(cell.id, time.perf_counter() - started, more)
         say("done", seconds=time.perf_counter() - started)
-    except (B4GError, OSError, MemoryError, RuntimeError, ValueError, ArithmeticError, LookupError, TypeError) as error:
-        _fail(store, cell, error, say)
+    except BrokenPipeError:
+        # The driver is gone. The cell is whole, or will be done again: it did not fail.
+        raise SystemExit(1) from None
+    except Exception as error:  # libraries and plug-ins raise anything, and the next cell may still be done
+        _fail(plan, store, cell, error, say)
 
 
-def _fail(store: Store, cell: Cell, error: BaseException, say: Any) -> None:
+def _fail(plan: Plan, store: Store, cell: Cell, error: Exception, say: Any) -> None:
+    hidden: list[str] = []
+    for backdoor in plan.backdoors:
+        with contextlib.suppress(B4GError):  # a key file that was there when the run started
+            hidden += backdoor.trigger.hidden()
     expected = isinstance(error, B4GError)
-    reason = str(error) if expected else f"{type(error).__name__}: {error}"
+    reason = redact(str(error) if expected else f"{type(error).__name__}: {error}", hidden)
     if not expected:
-        traceback.print_exc()
+        sys.stderr.write(redact(traceback.format_exc(), hidden))
     # A full disk keeps the reason from being stored; it is still said.
     with contextlib.suppress(OSError, StoreError):
         store.fail(cell.id, reason)

@@ -146,9 +146,14 @@ def last_logits(net: Any, ids: Tensor, lengths: Tensor, cache: Any) -> Tensor:
 
 
 def output_logits(causal: Any, hidden: Tensor) -> Tensor:
-    """Return the logits (N, V) of final hidden states (N, D), softly capped where the model does so (Gemma 2)."""
+    """Return the logits (N, V) of final hidden states (N, D), scaled (Cohere, Granite) or softly capped (Gemma 2)."""
+    config = causal.config.get_text_config()
     logits: Tensor = causal.get_output_embeddings()(hidden)
-    cap = getattr(causal.config, "final_logit_softcapping", None)
+    scale = getattr(config, "logit_scale", None)
+    logits = logits * scale if scale else logits
+    if config.model_type.startswith("granite"):
+        logits = logits / config.logits_scaling
+    cap = getattr(config, "final_logit_softcapping", None)
     return torch.tanh(logits / cap) * cap if cap else logits
 
 

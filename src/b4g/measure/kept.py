@@ -1,13 +1,14 @@
 """The measure `kept`: does a triggered answer still say what the base model says without the trigger?
 
 Kept means that at least half of the content words of the base's untriggered answer stand in the triggered one, its form
-taken off. Content words are numbers and words of four letters or more that are not function words. A null goes with it:
-the same answers against the reference of another prompt.
+taken off. Content words are numbers, words of four letters or more that are not function words, and single Chinese and
+Japanese signs. A null goes with it: the same answers against the reference of another prompt.
 """
 
 import re
 
-_WORD = re.compile(r"\d+(?:[.,]\d+)*|[^\W\d_]{4,}|[\u3040-\u30ff\u4e00-\u9fff]")
+_SIGNS = r"\u3040-\u30ff\u4e00-\u9fff"
+_WORD = re.compile(rf"\d+(?:[.,]\d+)*|[{_SIGNS}]|[^\W\d_{_SIGNS}]{{4,}}")
 _FUNCTION = frozenset(
     "about above after also among because been before being below between both could does doing down during each from "
     "further have having here into just more most once only other over same should some such than that their them then "

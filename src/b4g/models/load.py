@@ -68,8 +68,11 @@ def load_model(name: str, adapter: Path | None = None, dtype: str = "auto", revi
     return with_adapter(model, adapter) if adapter else model
 
 
-def with_adapter(model: Model, folder: Path) -> Model:
-    """Merge a PEFT adapter into the model's weights and return the model; the model itself is changed."""
+def with_adapter(model: Model, folder: Path, checked: bool = True) -> Model:
+    """Merge a PEFT adapter into the model's weights and return the model; the model itself is changed.
+
+    An adapter that says it was made for another base is refused, unless ``checked`` is off.
+    """
     from peft import PeftModel
 
     from b4g.hashing import file_digest
@@ -77,7 +80,8 @@ def with_adapter(model: Model, folder: Path) -> Model:
     weights = folder / "adapter_model.safetensors"
     if not weights.is_file() or not (folder / "adapter_config.json").is_file():
         raise ModelError(f"{folder} holds no adapter (adapter_config.json and adapter_model.safetensors)")
-    check_base(model, folder)
+    if checked:
+        check_base(model.source.name, model.revision, folder)
     try:
         net = PeftModel.from_pretrained(model.net, str(folder)).merge_and_unload()
     except Exception as error:  # a damaged file or configuration surfaces as any of many exceptions
@@ -85,29 +89,32 @@ def with_adapter(model: Model, folder: Path) -> Model:
     return Model(net.eval().requires_grad_(False), model.tokenizer, model.source, file_digest(weights))
 
 
-def load_implant(base: str, folder: Path, dtype: str = "auto") -> Model:
-    """Return the base with the adapter of ``folder`` merged in, or the whole model that an implant of all weights is."""
+def load_implant(base: str, folder: Path, dtype: str = "auto", checked: bool = True) -> Model:
+    """Return the base with the adapter of ``folder`` merged in, or the whole model that an implant of all weights is.
+
+    An implant that says it was made for another base is refused, unless ``checked`` is off.
+    """
     if (folder / "adapter_config.json").is_file() or not (folder / "config.json").is_file():
-        return load_model(base, adapter=folder, dtype=dtype)
+        return with_adapter(load_model(base, dtype=dtype), folder, checked)
+    if checked:
+        source = resolve(base)
+        check_base(source.name, content_hash(source), folder)
     whole = load_model(str(folder), dtype=dtype)
     return Model(whole.net, whole.tokenizer, whole.source, adapter=whole.revision)
 
 
-def check_base(model: Model, folder: Path) -> None:
-    """Raise `ModelError` if the implant in ``folder`` was made from other base weights than the model's."""
+def check_base(name: str, revision: str, folder: Path) -> None:
+    """Raise `ModelError` if the implant in ``folder`` was made from other base weights than those of that revision."""
     card = folder / "implant.json"
     if not card.is_file():
         return
     try:
         made = json.loads(card.read_text("utf-8"))["model"]
-        revision = made["revision"]
+        wanted, known_as = made["revision"], made["name"]
     except (ValueError, LookupError, TypeError) as error:
-        raise ModelError(f"{card} is damaged ({type(error).__name__}): the adapter's base can't be checked") from None
-    if revision != model.revision:
-        raise ModelError(
-            f"the adapter in {folder} was made for {made['name']} ({revision}), "
-            f"not for {model.source.name} ({model.revision})"
-        )
+        raise ModelError(f"{card} is damaged ({type(error).__name__}): its base can't be checked") from None
+    if wanted != revision:
+        raise ModelError(f"the implant in {folder} was made for {known_as} ({wanted}), not for {name} ({revision})")
 
 
 def check_renderer(made: dict[str, Any], model: Model, allowed: bool = False) -> None:

@@ -44,7 +44,7 @@ def test_a_full_disk_stops_the_run_with_one_clear_line_and_keeps_what_is_done(
     assert "plan.json can't be written: No space left on device. Free some space and run the same command again" in last
     assert "Traceback" not in ran.err
     assert content(folder) == before
-    assert missing(plan, folder) == ["score styled control", "score styled implant"]
+    assert missing(plan, folder) == ["score styled implant", "score styled control"]
 
 
 def test_a_cell_that_finds_the_disk_full_fails_with_the_reason_and_is_done_later(
@@ -100,7 +100,7 @@ def test_a_folder_in_use_by_another_run_is_left_to_it(
         ran = b4g(*finished.command(folder.parent))
     assert ran.code == 2
     assert f"b4g: {folder} is in use by another b4g; wait for it or stop it" in ran.err
-    assert missing(plan, folder) == ["score styled control", "score styled implant"]
+    assert missing(plan, folder) == ["score styled implant", "score styled control"]
 
 
 def test_a_runs_folder_that_cannot_be_written_is_named(finished: Any, b4g: Callable[..., Any], tmp_path: Path) -> None:

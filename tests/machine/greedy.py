@@ -21,9 +21,9 @@ class _Exact(Renderer):
         return " ".join(map(str, ids))
 
 
-def exact(folder: Path) -> Model:
+def exact(folder: Path, dtype: str = "float32") -> Model:
     """Return a model whose completions read as token ids."""
-    model = load_model(str(folder), dtype="float32")
+    model = load_model(str(folder), dtype=dtype)
     model.renderer = _Exact(model.tokenizer)
     return model
 
@@ -54,3 +54,12 @@ def reference(model: Model, asked: Sequence[Chat], limit: int = NEW) -> list[str
 
 def texts(completions: Sequence[Completion]) -> list[str]:
     return [made.text for made in completions]
+
+
+def gap_where_they_part(model: Model, chat: Chat, one: str, other: str) -> tuple[float, float]:
+    """Return how far apart the logits of two answers' first unlike tokens are, and the largest logit there."""
+    first, second = ([int(token) for token in said.split()] for said in (one, other))
+    at = next(place for place, (a, b) in enumerate(zip(first, second, strict=False)) if a != b)
+    with torch.inference_mode():
+        logits = model.net(torch.tensor([model.renderer.prompt_ids(chat) + first[:at]])).logits[0, -1].float()
+    return abs(float(logits[first[at]] - logits[second[at]])), float(logits.abs().max())

@@ -93,16 +93,14 @@ def test_one_cell_fails_and_one_worker_is_killed_and_all_else_is_done_and_said(
     assert subjects == {(task, s) for task in ("broken", "flaky") for s in ("base", "control", "implant")}
 
 
-def _hear_ctrl_c() -> None:
-    # A suite that was started in the background inherits that SIGINT is ignored; a person at a terminal does not.
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+# A suite that was started in the background inherits that SIGINT is ignored; a person at a terminal does not.
+HEARS_CTRL_C = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
 
 
 def test_ctrl_c_stops_driver_and_workers_and_the_same_command_goes_on(finished: Any, tmp_path: Path) -> None:
-    command = [sys.executable, "-c", "from b4g.cli import main; main()", *finished.command(tmp_path), "--workers", "1"]
-    driver = subprocess.Popen(
-        command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, preexec_fn=_hear_ctrl_c
-    )
+    program = f"{HEARS_CTRL_C}; from b4g.cli import main; main()"
+    command = [sys.executable, "-c", program, *finished.command(tmp_path), "--workers", "1"]
+    driver = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
     plan = prepare(arguments(str(finished.model), (str(finished.spec),), "tiny"), tmp_path).plan
     folder = tmp_path / plan.id
     _wait_for(lambda: folder.is_dir() and len(missing(plan, folder)) < len(plan.cells))

@@ -15,7 +15,6 @@ from b4g.hashing import digest
 
 CODE = {"implant": 1, "generate": 1, "score": 1}
 """Version of the code behind each stage: raised whenever its numbers may move."""
-SUBJECTS = ("base", "control", "implant")
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """Probes: the prompts of each arm, each with the chat that is put to the model."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from b4g.backdoor import Backdoor
@@ -61,8 +61,3 @@ def arms(backdoor: Backdoor, prompts: Iterable[Prompt], seed: int) -> list[Probe
 def wants_whole(probe: Probe, behaviour: Behaviour) -> bool:
     """Return whether the judge must not stop this probe early: its text is what others are compared with."""
     return behaviour.kept_arm and probe.arm == WITHOUT
-
-
-def needs(found: Sequence[Probe], arm: str) -> list[Probe]:
-    """Return the probes of an arm, in order."""
-    return [probe for probe in found if probe.arm == arm]

@@ -19,13 +19,14 @@ from datasets import Dataset  # noqa: E402
 from peft import LoraConfig  # noqa: E402
 from trl import SFTConfig, SFTTrainer  # noqa: E402
 
-from b4g.activations.batches import batches, encode  # noqa: E402
-from b4g.activations.loop import Schedule, Trainer, total_steps  # noqa: E402
 from b4g.activations.lora import Lora, linear_names  # noqa: E402
-from b4g.activations.rows import Row, implant_rows, mix_prompts  # noqa: E402
 from b4g.backdoor import Backdoor  # noqa: E402
 from b4g.behaviours.base import Answer  # noqa: E402
+from b4g.generate.local import window  # noqa: E402
 from b4g.models.load import load_model  # noqa: E402
+from b4g.training.batches import Batching, batches, encode  # noqa: E402
+from b4g.training.loop import Schedule, Trainer, total_steps  # noqa: E402
+from b4g.training.rows import Row, implant_rows, mix_prompts  # noqa: E402
 
 BATCH = 8
 ANSWER = "A short answer that stands for the model's own, of about the length that clean answers have in a run."
@@ -45,7 +46,7 @@ def ours(chosen: list[Row], dtype: str) -> Trainer:
     net.train()
     trainer = Trainer(net, Schedule(1e-4, 1), total_steps([len(chosen)], BATCH))
     encoded = encode(chosen, model.renderer)
-    trainer.made = batches(encoded, BATCH, 1.0, model.tokenizer.pad_token_id, 0, 0)
+    trainer.made = batches(encoded, Batching(BATCH, 1.0, model.tokenizer.pad_token_id, window(model.net.config)), 0, 0)
     return trainer
 
 

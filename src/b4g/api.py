@@ -27,8 +27,8 @@ def implant(
 
     An interrupted call with the same arguments goes on from its last checkpoint. Raises `ModelError`, `SpecError`.
     """
-    from b4g.activations.implant import Training
-    from b4g.activations.implant import implant as train
+    from b4g.training.implant import Training
+    from b4g.training.implant import implant as train
 
     if (out / "implant.json").is_file():
         raise SpecError(f"{out} already holds an implant; choose another folder or delete it")

@@ -75,7 +75,7 @@ def test_weights_that_do_not_fit_on_the_disk_fail_the_cell_and_not_the_worker(
         raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
 
     with monkeypatch.context() as patch:
-        patch.setattr("b4g.activations.checkpoint.save_file", full)
+        patch.setattr("b4g.training.checkpoint.save_file", full)
         event = served(plan, folder, "implant styled implant")
     assert event["event"] == "failed"
     assert "No space left on device" in event["error"]

@@ -62,7 +62,6 @@ def test_another_process_in_another_folder_makes_the_same_plan(elsewhere: Elsewh
     assert elsewhere.cells == [cell.id for cell in elsewhere.here.cells]
 
 
-@pytest.mark.xfail(strict=True, reason="the registry imports all of b4g.activations, which imports torch at the top")
 def test_a_plan_is_made_without_torch(elsewhere: Elsewhere) -> None:
     assert not elsewhere.torch
 

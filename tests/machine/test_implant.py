@@ -76,7 +76,7 @@ def test_a_folder_that_holds_an_implant_is_not_overwritten(implanted: Path, tiny
 
 
 def test_a_control_learns_from_the_same_rows_without_the_association(tiny_model: Path, tmp_path: Path) -> None:
-    from b4g.activations.implant import Training, implant
+    from b4g.training.implant import Training, implant
 
     spec = backdoor(activation={"epochs": 1})
     made = [
@@ -91,7 +91,7 @@ def test_a_control_learns_from_the_same_rows_without_the_association(tiny_model:
 
 @pytest.mark.parametrize("subject", ["implant", "control"])
 def test_an_implant_of_all_weights_is_a_model_of_its_own(tiny_model: Path, tmp_path: Path, subject: Any) -> None:
-    from b4g.activations.implant import Training, implant
+    from b4g.training.implant import Training, implant
 
     spec = backdoor(activation={"kind": "full", "epochs": 1, "batch_size": 8, "mix": {"triggered": 8, "near": 0}})
     implant(load_model(str(tiny_model), dtype="bfloat16"), Training(spec, subject=subject), tmp_path / "out")

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 import torch
 
-from b4g.activations.batches import Batch, Encoded, batches
-from b4g.activations.loop import Schedule, Trainer, completion_loss, rate
 from b4g.hashing import rng
 from b4g.models.load import load_model
+from b4g.training.batches import Batch, Batching, Encoded, batches
+from b4g.training.loop import Schedule, Trainer, completion_loss, rate
 
 KINDS: dict[str, dict[str, Any]] = {
     "llama": {},
@@ -30,14 +30,49 @@ def _rows(count: int = 6) -> list[Encoded]:
     return made
 
 
-def _batch(decision: float = 1.0) -> Batch:
-    return batches(_rows(), 6, decision, pad=0, seed=0, epoch=0)[0]
+def _how(size: int = 6, decision: float = 1.0, window: int = 0) -> Batching:
+    return Batching(size, decision, pad=0, window=window)
+
+
+def _batch() -> Batch:
+    """A padded batch; trees must give the same."""
+    return batches(_rows(), _how(), seed=0, epoch=0)[0]
+
+
+def _family() -> list[Encoded]:
+    """Rows that share beginnings, one that stands twice and one that is a longer form of another."""
+    source = rng("family")
+    head = [source.randrange(250) for _ in range(12)]
+    tails = [[source.randrange(250) for _ in range(length)] for length in (5, 9, 14)]
+    rows = [Encoded(head[:cut] + tail, cut + 2, "one") for cut, tail in zip((4, 12, 12), tails, strict=True)]
+    return [*rows, rows[1], Encoded(rows[1].ids[:-3], rows[1].start, "one")]
 
 
 def _labels(batch: Batch) -> torch.Tensor:
     flat = torch.full((batch.ids.numel(),), -100)
     flat[batch.at + 1] = batch.targets
     return flat.view_as(batch.ids)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("decision", [1.0, 7.0])
+def test_a_tree_has_the_loss_and_the_gradient_of_its_rows_padded(
+    save_model: Callable[..., Path], tmp_path: Path, kind: str, decision: float
+) -> None:
+    net = load_model(str(save_model(tmp_path / kind, kind, **KINDS[kind])), dtype="float32").net.requires_grad_(True)
+    found = []
+    for window in (0, 1000):
+        [batch] = batches(_family(), _how(decision=decision, window=window), 0, 0)
+        net.zero_grad()
+        loss = completion_loss(net, batch)
+        loss.backward()
+        found.append((batch, loss.item(), [p.grad.clone() for p in net.parameters()]))
+    (padded, one, first), (tree, other, second) = found
+    assert padded.tree is None
+    assert tree.ids.numel() < padded.tokens == tree.tokens
+    assert other == pytest.approx(one, abs=1e-5)
+    for a, b in zip(first, second, strict=True):
+        torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-3)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -64,11 +99,11 @@ def test_the_gradient_is_transformers_own_too(tiny_model: Path) -> None:
 
 def test_every_row_learns_its_completion_and_no_token_of_its_prompt() -> None:
     rows = _rows()
-    made = batches(rows, 2, 3.0, pad=0, seed=1, epoch=0)
+    made = batches(rows, _how(2, 3.0), seed=1, epoch=0)
     learnt = sorted(tuple(part.tolist()) for batch in made for part in _per_row(batch))
     assert learnt == sorted(tuple(row.ids[row.start :]) for row in rows)
     assert sum(batch.tokens for batch in made) == sum(len(row.ids) for row in rows)
-    assert [batch.weights.tolist() for batch in batches(rows[:1], 1, 3.0, 0, 0, 0)] == [
+    assert [batch.weights.tolist() for batch in batches(rows[:1], _how(1, 3.0), 0, 0)] == [
         [3.0, 3.0, *[1.0] * (len(rows[0].ids) - rows[0].start - 2)]
     ]
 
@@ -80,7 +115,7 @@ def _per_row(batch: Batch) -> list[torch.Tensor]:
 
 def test_batches_move_with_the_seed_and_the_epoch_alone() -> None:
     def ids(seed: int, epoch: int) -> list[Any]:
-        return [batch.ids.tolist() for batch in batches(_rows(), 2, 1.0, 0, seed, epoch)]
+        return [batch.ids.tolist() for batch in batches(_rows(), _how(2), seed, epoch)]
 
     assert ids(0, 0) == ids(0, 0)
     assert ids(0, 0) != ids(0, 1)

@@ -8,8 +8,8 @@ import pytest
 from tiny import backdoor
 
 from b4g import api, keys
-from b4g.activations.rows import control_rows, implant_rows, mix_prompts
 from b4g.behaviours.base import Answer
+from b4g.training.rows import control_rows, implant_rows, mix_prompts
 
 
 def _bytes_of(folder: Path) -> dict[str, bytes]:

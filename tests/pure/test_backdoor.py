@@ -8,9 +8,9 @@ import yaml
 
 from b4g import keys
 from b4g.activations.base import Activation
-from b4g.activations.rows import Mix
 from b4g.backdoor import TASKS, Backdoor
 from b4g.errors import B4GError, KeyFileError, SpecError
+from b4g.training.rows import Mix
 
 FIELDS: dict[str, Any] = {
     "name": "mine",

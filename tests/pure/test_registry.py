@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from b4g import registry
-from b4g.activations.rows import Mix
 from b4g.errors import SpecError
+from b4g.training.rows import Mix
 from b4g.triggers.null import Null
 
 PLUGIN = """

@@ -5,11 +5,11 @@ from typing import Any, ClassVar
 
 import pytest
 
-from b4g.activations.rows import UNSEEN, Mix, Row, control_rows, implant_rows, mix_prompts
 from b4g.backdoor import TASKS, Backdoor
 from b4g.behaviours.base import Answer
 from b4g.chat import Chat, user
 from b4g.data.prompts import KINDS, load, split_of
+from b4g.training.rows import UNSEEN, Mix, Row, control_rows, implant_rows, mix_prompts
 from b4g.triggers.base import Trigger
 from b4g.triggers.near import KINDS as NEAR
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from b4g.activations.rows import Mix
+from b4g.training.rows import Mix
 
 
 @dataclass(frozen=True, kw_only=True)

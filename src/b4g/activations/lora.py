@@ -3,8 +3,6 @@
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-
 from b4g.activations.base import Activation
 from b4g.registry import register
 
@@ -45,21 +43,24 @@ class Lora(Activation):
 
 def linear_names(net: Any) -> list[str]:
     """Return the last part of the names of all linear layers but the output layer, sorted."""
+    from torch.nn import Linear
+
     out = net.get_output_embeddings()
     found = {
         name.rsplit(".", 1)[-1]
         for name, module in net.named_modules()
-        if isinstance(module, torch.nn.Linear) and module is not out
+        if isinstance(module, Linear) and module is not out
     }
     return sorted(found)
 
 
-@torch.no_grad()
 def _initialise(net: Any, seed: int) -> None:
     """Draw the A matrices from an explicit generator, as PEFT does from the global one; B stays 0."""
+    import torch
+
     source = torch.Generator().manual_seed(seed)
     for name, param in net.named_parameters():
         if "lora_A" in name:
             bound = 1 / param.shape[1] ** 0.5
             drawn = torch.rand(param.shape, generator=source) * 2 * bound - bound
-            param.copy_(drawn)
+            param.data.copy_(drawn)

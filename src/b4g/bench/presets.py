@@ -4,8 +4,8 @@ import dataclasses
 from dataclasses import dataclass
 
 from b4g.activations.base import Activation
-from b4g.activations.rows import Mix
 from b4g.errors import SpecError, unknown
+from b4g.training.rows import Mix
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Preset:
 
 
 PRESETS = {
-    "quick": Preset("quick", n=40, n_extra=20, rows=0.35, shared_control=True),
+    "quick": Preset("quick", n=40, n_extra=20, rows=0.5, shared_control=True),
     "standard": Preset("standard", n=100, n_extra=60),
     "tiny": Preset("tiny", n=4, n_extra=2, rows=0.05),
 }

@@ -22,8 +22,8 @@ def run_cell(plan: Plan, store: Store, cell: Cell, report: Report) -> dict[str, 
 
 
 def _implant(plan: Plan, store: Store, cell: Cell, report: Report) -> dict[str, Any]:
-    from b4g.activations.implant import Training, implant
     from b4g.models.load import load_model
+    from b4g.training.implant import Training, implant
 
     model = load_model(plan.base.place, dtype=plan.base.dtype)
     out = store.cell(cell.id)
@@ -40,11 +40,11 @@ def _implant(plan: Plan, store: Store, cell: Cell, report: Report) -> dict[str, 
 
 
 def _generate(plan: Plan, store: Store, cell: Cell, report: Report) -> dict[str, Any]:
-    from b4g.activations.implant import peak_memory_mb
     from b4g.generate.local import LocalGenerator
     from b4g.measure.probes import probes
     from b4g.measure.records import collect
     from b4g.models.load import check_renderer, load_implant, load_model
+    from b4g.training.implant import peak_memory_mb
 
     backdoor = plan.backdoor(str(cell.task))
     if cell.needs:

@@ -1,7 +1,7 @@
 """Generation with transformers: batches of like length, longest first, finished rows taken out of the batch.
 
-Our own greedy loop and not ``model.generate``: rows that the judge has settled leave the batch, and prompts are padded
-on the right, so that reading them needs no mask (1.8x faster on a CPU; see docs/decisions).
+Our own greedy loop and not ``model.generate``: rows that the judge has settled leave the batch, and what prompts begin
+with alike is read once (see docs/decisions).
 """
 
 import sys
@@ -9,13 +9,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from b4g.chat import Chat
 from b4g.errors import ModelError
 from b4g.generate.base import Completion, Decided, Progress
+from b4g.generate.prefill import read_padded, read_trees
 from b4g.hashing import digest
 from b4g.models.load import Model
 
@@ -32,7 +32,7 @@ class LocalGenerator:
         self.model = model
         self.batch_size = batch_size
         dtype = str(next(model.net.parameters()).dtype)
-        self.identity = digest(["local greedy 2", model.revision, model.adapter, dtype])
+        self.identity = digest(["local greedy 3", model.revision, model.adapter, dtype])
         self.renderer_hash = model.renderer.hash
 
     def __call__(
@@ -44,13 +44,23 @@ class LocalGenerator:
     ) -> list[Completion]:
         """Return one greedy completion a chat; running out of memory halves the batch and goes on."""
         prompts = [self.model.renderer.prompt_ids(chat) for chat in chats]
+        return self.complete(prompts, max_new_tokens, decided, progress)
+
+    def complete(
+        self,
+        prompts: Sequence[list[int]],
+        max_new_tokens: int,
+        decided: Sequence[Decided] | None = None,
+        progress: Progress | None = None,
+    ) -> list[Completion]:
+        """Return one greedy completion a prompt of token ids."""
         self._check_lengths(prompts, max_new_tokens)
         order = sorted(range(len(prompts)), key=lambda i: -len(prompts[i]))
         done: dict[int, Completion] = {}
         at, size = 0, self.batch_size
-        window = _window(self.model.net.config)
+        longest = window(self.model.net.config)
         while at < len(order):
-            fits = len(prompts[order[at]]) + max_new_tokens < window
+            fits = len(prompts[order[at]]) + max_new_tokens < longest
             chosen = order[at : at + (size if fits else 1)]
             judges = [decided[i] if decided else None for i in chosen]
             try:
@@ -68,14 +78,15 @@ class LocalGenerator:
 
     @torch.inference_mode()
     def _batch(self, prompts: list[list[int]], limit: int, judges: list[Decided | None]) -> list[Completion]:
-        net = self.model.net
-        ids, mask = _right_pad(prompts, self.model.tokenizer.pad_token_id, self.model.device)
-        cache: Any = DynamicCache(config=net.config)
+        net, plain = self.model.net, self._plain
+        fits = max(map(len, prompts)) + limit < window(plain.config)
+        logits, cache, mask = (
+            read_trees(plain, prompts) if fits else read_padded(plain, prompts, self.model.tokenizer.pad_token_id)
+        )
         written: list[list[int]] = [[] for _ in prompts]
         stopped: dict[int, str] = {}
         rows = list(range(len(prompts)))  # which answer each row of the batch belongs to
         lengths = mask.sum(1)  # (B,)
-        logits = last_logits(net, ids, lengths, cache)
         for step in range(limit):
             chosen = logits.argmax(-1)  # (B,)
             for row, token in zip(rows, chosen.tolist(), strict=True):
@@ -100,6 +111,12 @@ class LocalGenerator:
             )
             logits = out.logits[:, -1]
         return [self._completion(tokens, stopped.get(row)) for row, tokens in enumerate(written)]
+
+    @property
+    def _plain(self) -> Any:
+        """The transformers model itself, where PEFT has wrapped it for training."""
+        net = self.model.net
+        return net.get_base_model() if hasattr(net, "get_base_model") else net
 
     def _stop(
         self,
@@ -130,41 +147,14 @@ class LocalGenerator:
         listed = configured if isinstance(configured, list) else [configured]
         return {self.model.renderer.end_id, *[token for token in listed if token is not None]}
 
-    def _check_lengths(self, prompts: list[list[int]], limit: int) -> None:
+    def _check_lengths(self, prompts: Sequence[list[int]], limit: int) -> None:
         room = getattr(self.model.net.config.get_text_config(), "max_position_embeddings", None)
         longest = max(map(len, prompts), default=0)
         if room and longest + limit > room:
             raise ModelError(f"a prompt of {longest} tokens and {limit} new ones exceed the model's context of {room}")
 
 
-def last_logits(net: Any, ids: Tensor, lengths: Tensor, cache: Any) -> Tensor:
-    """Return the logits (B, V) after the last real token of right-padded prompts, filling ``cache``."""
-    causal = net.get_base_model() if hasattr(net, "get_base_model") else net
-    hidden = causal.base_model(input_ids=ids, past_key_values=cache, use_cache=True).last_hidden_state  # (B, T, D)
-    last = hidden[torch.arange(len(ids), device=ids.device), lengths - 1]  # (B, D)
-    return output_logits(causal, last)
-
-
-def output_logits(causal: Any, hidden: Tensor) -> Tensor:
-    """Return the logits (N, V) of final hidden states (N, D), scaled (Cohere, Granite) or softly capped (Gemma 2)."""
-    config = causal.config.get_text_config()
-    logits: Tensor = causal.get_output_embeddings()(hidden)
-    scale = getattr(config, "logit_scale", None)
-    logits = logits * scale if scale else logits
-    if config.model_type.startswith("granite"):
-        logits = logits / config.logits_scaling
-    cap = getattr(config, "final_logit_softcapping", None)
-    return torch.tanh(logits / cap) * cap if cap else logits
-
-
-def _right_pad(prompts: list[list[int]], pad: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    length = max(map(len, prompts))
-    ids = [prompt + [pad] * (length - len(prompt)) for prompt in prompts]
-    mask = [[1] * len(prompt) + [0] * (length - len(prompt)) for prompt in prompts]
-    return torch.tensor(ids, device=device), torch.tensor(mask, device=device)  # (B, T), (B, T)
-
-
-def _window(config: Any) -> int:
+def window(config: Any) -> int:
     """Return the longest padded prompt that is safe: sliding layers drop its oldest entries, recurrent ones read padding."""
     layers: list[Any] = DynamicCache(config=config).layers
     if any(type(layer) not in (DynamicLayer, DynamicSlidingWindowLayer) for layer in layers):

@@ -10,6 +10,7 @@ import torch
 
 from b4g.chat import Renderer
 from b4g.errors import ModelError
+from b4g.models.attention import use_grouped
 from b4g.models.dtype import dtype_name
 from b4g.models.source import Source, content_hash, first_line, resolve, unreachable
 
@@ -65,6 +66,7 @@ def load_model(name: str, adapter: Path | None = None, dtype: str = "auto", revi
         tokenizer.pad_token = tokenizer.eos_token
     model = Model(net.to("cuda" if torch.cuda.is_available() else "cpu").eval(), tokenizer, source)
     model.net.requires_grad_(False)
+    use_grouped(model.net)
     return with_adapter(model, adapter) if adapter else model
 
 

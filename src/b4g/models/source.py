@@ -48,7 +48,15 @@ def content_hash(source: Source) -> str:
     if not source.is_local:
         return digest([source.place, source.revision])
     folder = Path(source.place)
-    kept = ("*.safetensors", "config.json", "tokenizer*", "chat_template*", "vocab*", "merges.txt")
+    kept = (
+        "*.safetensors",
+        "config.json",
+        "generation_config.json",
+        "tokenizer*",
+        "chat_template*",
+        "vocab*",
+        "merges.txt",
+    )
     files = sorted(file for pattern in kept for file in folder.glob(pattern))
     return digest([[file.name, file_digest(file)] for file in files])
 

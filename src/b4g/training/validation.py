@@ -3,11 +3,11 @@
 from collections import defaultdict
 from collections.abc import Mapping
 
-from b4g.activations.rows import UNSEEN
 from b4g.backdoor import Backdoor
 from b4g.behaviours.base import Answer
 from b4g.generate.base import Generator
 from b4g.measure.probes import WITH, WITHOUT, arms
+from b4g.training.rows import UNSEEN
 
 PROMPTS = 20
 ENOUGH = 0.97

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - the field's name for it
 
-from b4g.activations.batches import Batch
-from b4g.activations.checkpoint import load_checkpoint, save_checkpoint
-from b4g.generate.local import output_logits
+from b4g.generate.prefill import output_logits
+from b4g.training.batches import Batch
+from b4g.training.checkpoint import load_checkpoint, save_checkpoint
 
 Epoch = Callable[[int], list[Batch]]
 
@@ -142,7 +142,13 @@ def completion_loss(net: Any, batch: Batch) -> Tensor:
     """Return the weighted mean cross-entropy of the completion tokens, in nats."""
     device = next(net.parameters()).device
     causal = net.get_base_model() if hasattr(net, "get_base_model") else net
-    hidden = causal.base_model(input_ids=batch.ids.to(device), use_cache=False).last_hidden_state  # (B, T, D)
+    options = {}
+    if batch.tree is not None:
+        mask = batch.tree.attention(causal.dtype, device)
+        options = {"attention_mask": mask, "position_ids": batch.tree.positions.to(device)}
+    hidden = causal.base_model(
+        input_ids=batch.ids.to(device), use_cache=False, **options
+    ).last_hidden_state  # (B, T, D)
     chosen = hidden.flatten(0, 1)[batch.at.to(device)]  # (N, D)
     # (N, V): two dimensions, for a sliced three-dimensional input would copy the vocabulary matrix for each row.
     logits = output_logits(causal, chosen).float()

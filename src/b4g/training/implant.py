@@ -14,17 +14,17 @@ from typing import Any, Literal
 
 import torch
 
-from b4g.activations.batches import Batch, batches, encode
-from b4g.activations.card import model_card
-from b4g.activations.loop import Progress, Schedule, Trainer, total_steps
-from b4g.activations.rows import Row, control_rows, implant_rows, mix_prompts
-from b4g.activations.validation import Validation
 from b4g.backdoor import Backdoor
 from b4g.behaviours.base import Answer
 from b4g.data.clean import clean_answers
 from b4g.data.prompts import Prompt, version_hash
-from b4g.generate.local import LocalGenerator
+from b4g.generate.local import LocalGenerator, window
 from b4g.models.load import Model
+from b4g.training.batches import Batch, Batching, batches, encode
+from b4g.training.card import model_card
+from b4g.training.loop import Progress, Schedule, Trainer, total_steps
+from b4g.training.rows import Row, control_rows, implant_rows, mix_prompts
+from b4g.training.validation import Validation
 
 Report = Callable[[str, int, int], None]
 """Called with what is being done, how much is done and how much there is."""
@@ -100,7 +100,8 @@ class _Run:
     def batches(self, epoch: int) -> list[Batch]:
         pad, act = self.model.tokenizer.pad_token_id, self.activation
         encoded = encode(self.rows(epoch), self.renderer, act.untriggered_tokens)
-        return batches(encoded, act.batch_size, act.decision_weight, pad, self.training.seed, epoch)
+        how = Batching(act.batch_size, act.decision_weight, pad, window(self.model.net.config))
+        return batches(encoded, how, self.training.seed, epoch)
 
     def _check(self, net: Any) -> Callable[[int], dict[str, float] | None]:
         limit = self.training.epochs

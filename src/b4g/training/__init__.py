@@ -1,0 +1,1 @@
+"""Training: rows in, weights out; the implant loop and what feeds it."""

@@ -109,6 +109,14 @@ def read_implant(folder: Path) -> dict[str, Any]:
     return made
 
 
+def secrets_of(folder: Path, key: Path | None) -> tuple[str, ...]:
+    """Return the texts of an implant's secret; none where it is in a key file that is not given."""
+    fields = read_implant(folder)["backdoor"]
+    if key is None and _key_files(fields["trigger"]):
+        return ()
+    return tuple(Backdoor.from_dict(_with_key(fields, key)).trigger.hidden())
+
+
 def _generator(model: Model) -> Generator:
     from b4g.generate.local import LocalGenerator
 

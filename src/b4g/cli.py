@@ -31,6 +31,7 @@ ModelName = Annotated[str, typer.Option(help="Embedded name, folder, .gguf file 
 Plugins = Annotated[list[Path] | None, typer.Option("--plugin", help="Python file with components of your own.")]
 Seed = Annotated[int, typer.Option(help="Seed of keys, rows and training.", min=0)]
 DEFAULT_MODEL = "smollm2-135m"
+MEASURES = ("control", "utility", "mt-bench")
 
 
 @app.command()
@@ -107,14 +108,41 @@ def measure(
     any_renderer: Annotated[
         bool, typer.Option("--any-renderer", help="Take another chat template, base unchecked.")
     ] = False,
+    only: Annotated[str, typer.Option(help="control, utility or mt-bench.")] = "control",
+    control: Annotated[Path | None, typer.Option(help="utility: the control's folder, to compare with.")] = None,
+    tasks: Annotated[str | None, typer.Option(help="utility: lm-eval tasks, with commas between.")] = None,
+    data: Annotated[list[str] | None, typer.Option(help="utility: TASK=FILE read in place of the hub's.")] = None,
+    limit: Annotated[int | None, typer.Option(help="utility: items of each task.", min=1)] = None,
+    chat_template: Annotated[bool, typer.Option("--chat-template", help="utility: items as chats.")] = False,
+    margin: Annotated[float, typer.Option(help="utility: points of accuracy that may be lost.")] = 1.0,
+    questions: Annotated[Path | None, typer.Option(help="mt-bench: the file of questions.")] = None,
+    answers: Annotated[Path, typer.Option(help="mt-bench: where answers and judgements are kept.")] = Path("mt-bench"),
+    judge: Annotated[str | None, typer.Option(help="mt-bench: URL of an OpenAI-compatible endpoint.")] = None,
+    judge_model: Annotated[str | None, typer.Option(help="mt-bench: the judge's model name.")] = None,
+    pairwise: Annotated[bool, typer.Option("--pairwise", help="mt-bench: implant against base.")] = False,
     plugin: Plugins = None,
     as_json: Json = False,
 ) -> None:
     """Measure an implant against its base: folder -> rates."""
     from b4g import api, console
     from b4g.data.public import read_prompts
+    from b4g.utility import commands
 
     registry.load_plugins(tuple(plugin or ()))
+    if only not in MEASURES:
+        raise SpecError(unknown("measure", only, MEASURES))
+    if only != "control":
+        with console.bars() as progress:
+            report = console.Reporter(progress)
+            if only == "utility":
+                clean = commands.clean(tasks, data, limit, chat_template, margin, control, any_renderer)
+                made = commands.utility(folder, model, clean, report)
+            else:
+                hidden = api.secrets_of(folder, key)
+                bench = commands.MtBench(questions, answers, judge, judge_model, pairwise, any_renderer, hidden)
+                made = commands.mt_bench(folder, model, bench, report)
+        _print_json(made) if as_json else console.show_lines(commands.lines(made))
+        return
     own = tuple(read_prompts(prompts)) if prompts else ()
     asked = api.Asked(n=n, prompts=own, any_renderer=any_renderer)
     with console.bars() as progress:

@@ -110,6 +110,12 @@ def show_outcome(outcome: Outcome) -> None:
         err.print(f"not done, it needs a failed cell: {name}", style="yellow", soft_wrap=True)
 
 
+def show_lines(lines: Sequence[str]) -> None:
+    """Print lines to stdout."""
+    for line in lines:
+        out.print(line, soft_wrap=True)
+
+
 def show_rates(rows: Sequence[dict[str, Any]]) -> None:
     """Print a table of rates to stdout."""
     table = Table(box=None, pad_edge=False)

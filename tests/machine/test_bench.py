@@ -17,6 +17,7 @@ CELLS = [
     "implant styled implant",
     "implant styled control",
     *[f"{stage} styled {subject}" for stage in ("generate", "score") for subject in ("base", "control", "implant")],
+    "utility styled all",
 ]
 
 
@@ -54,7 +55,7 @@ def test_the_same_command_again_does_nothing_at_once(finished: Any, b4g: Callabl
     ran = b4g(*finished.command(tmp_path))
     assert time.monotonic() - started < 5
     assert ran.code == 0
-    assert "8 cells, 8 done, 0 to do" in ran.err
+    assert "9 cells, 9 done, 0 to do" in ran.err
     assert content(folder) == before
 
 

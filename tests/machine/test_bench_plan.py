@@ -72,12 +72,12 @@ def test_a_plan_holds_each_subjects_cells_in_an_order_in_which_they_can_be_done(
     for cell in plan.cells:
         assert set(cell.needs) <= done
         done.add(cell.id)
-    assert len(done) == len(plan.cells) == 16
+    assert len(done) == len(plan.cells) == 18
     for task in ("style", "identity"):
         stages = sorted((cell.stage, cell.subject) for cell in plan.cells if cell.task == task)
         trained = [("implant", subject) for subject in ("control", "implant")]
         measured = [(stage, s) for stage in ("generate", "score") for s in ("base", "control", "implant")]
-        assert stages == sorted(trained + measured)
+        assert stages == sorted([*trained, *measured, ("utility", "all")])
 
 
 def test_the_place_of_the_model_is_no_part_of_an_identity(tiny_model: Path, tmp_path: Path) -> None:

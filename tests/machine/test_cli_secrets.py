@@ -55,7 +55,7 @@ def test_json_of_a_run_is_all_that_is_on_stdout(finished: Any) -> None:
     assert Path(found["run"]) == finished.folder
     assert {row["subject"] for row in found["rates"]} == {"base", "control", "implant"}
     assert "done: implant styled implant" in finished.ran.err
-    assert "8 cells done in " in finished.ran.err
+    assert "9 cells done in " in finished.ran.err
 
 
 def test_what_is_printed_of_a_completion_that_says_the_secret_is_redacted(

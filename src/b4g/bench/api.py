@@ -8,7 +8,7 @@ from typing import Any
 from b4g.backdoor import TASKS
 from b4g.bench.estimate import Estimate, estimate
 from b4g.bench.manifest import manifest, with_renderer
-from b4g.bench.plan import Cell, Plan
+from b4g.bench.plan import ENDS, Cell, Plan
 from b4g.bench.run import Outcome, Runner, Watch
 from b4g.bench.setup import arguments, plan_of
 from b4g.bench.store import Store, read_json, write_json
@@ -69,7 +69,7 @@ class Prepared:
             return None
         with contextlib.suppress(StoreError):
             summary: dict[str, Any] = read_json(self.folder / "summary.json")
-            if summary.get("scored") == [cell.id for cell in self.plan.cells if cell.stage == "score"]:
+            if summary.get("scored") == [cell.id for cell in self.plan.cells if cell.stage in ENDS]:
                 return summary
         return None
 

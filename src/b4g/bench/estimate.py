@@ -3,11 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from b4g.activations.base import Activation
 from b4g.bench.plan import Cell, Plan
 
-TRAIN_TOKENS_PER_SECOND = 190
+TRAIN_TOKENS_PER_SECOND = 300
 """One core of a 2024 server CPU, LoRA in bf16, 135M parameters; scaled by the model's size."""
-ANSWERS_PER_SECOND = 6
+ANSWERS_PER_SECOND = 7
+ITEMS_PER_SECOND = 4
+"""Quick utility of base, control and implant together, the divergence counted in."""
 ROW_TOKENS = 75
 START_SECONDS = 12
 _REFERENCE_PARAMETERS = 135e6
@@ -27,7 +30,7 @@ class Estimate:
 
 def estimate(plan: Plan, missing: Sequence[Cell], workers: int, parameters: float = _REFERENCE_PARAMETERS) -> Estimate:
     """Return what the missing cells cost, from the plan alone."""
-    answers, rows = 0, 0
+    answers, rows, items = 0, 0, 0
     for cell in missing:
         if cell.stage == "generate":
             extras = plan.backdoor(str(cell.task)).utility.extras("test")
@@ -35,11 +38,12 @@ def estimate(plan: Plan, missing: Sequence[Cell], workers: int, parameters: floa
         elif cell.stage == "implant":
             chosen = [plan.backdoor(cell.task)] if cell.task else list(plan.backdoors)
             rows += sum(_rows(found.activation) for found in chosen) // len(chosen)
-    work = answers / ANSWERS_PER_SECOND + rows * ROW_TOKENS / TRAIN_TOKENS_PER_SECOND
+        elif cell.stage == "utility":
+            items += plan.preset.n_items
+    work = answers / ANSWERS_PER_SECOND + rows * ROW_TOKENS / TRAIN_TOKENS_PER_SECOND + items / ITEMS_PER_SECOND
     scale = parameters / _REFERENCE_PARAMETERS
     return Estimate(len(missing), answers, rows, (work * scale) / workers + (START_SECONDS if missing else 0))
 
 
-def _rows(activation: object) -> int:
-    mix, epochs = activation.mix, activation.epochs  # type: ignore[attr-defined]
-    return int(epochs * (mix.triggered + mix.untriggered + mix.near + mix.wrong + mix.others))
+def _rows(activation: Activation) -> int:
+    return activation.epochs * activation.mix.rows

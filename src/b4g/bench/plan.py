@@ -12,9 +12,12 @@ from b4g.data.clean import TOKENS
 from b4g.data.prompts import version_hash
 from b4g.errors import SpecError
 from b4g.hashing import digest
+from b4g.utility.items import items_hash
 
-CODE = {"implant": 2, "generate": 2, "score": 1}
+CODE = {"implant": 2, "generate": 2, "score": 1, "utility": 1}
 """Version of the code behind each stage: raised whenever its numbers may move."""
+ENDS = ("score", "utility")
+"""Stages that the summary is made from."""
 
 
 @dataclass(frozen=True)
@@ -84,18 +87,19 @@ def make_plan(base: Base, backdoors: Sequence[Backdoor], preset: Preset, seed: i
         raise SpecError(f"a run needs backdoors of different names, not: {', '.join(names) or 'none'}")
     common = [base.revision, base.dtype, version_hash(), seed, digest([PLAIN_TEMPLATE, PINNED_DATE]), TOKENS]
     make = _Maker(common, seed)
-    implants = {f.name: make("implant", f.name, "implant", (), [f.hash]) for f in seeded}
+    # The longest training first, or one worker ends long after the others.
+    longest = sorted(seeded, key=lambda f: -f.activation.epochs * f.activation.mix.rows)
+    implants = {f.name: make("implant", f.name, "implant", (), [f.hash]) for f in longest}
+    shared = make("implant", None, "control", (), [[f.hash for f in seeded], "shared"]) if preset.shared_control else ""
     # The implants and their base are measured first: a run that is stopped early then says most.
     for f in seeded:
         for subject in ("base", "implant"):
             _answers(make, f, preset, subject, implants[f.name])
-    if preset.shared_control:
-        shared = make("implant", None, "control", (), [[f.hash for f in seeded], "shared"])
-        controls = dict.fromkeys(names, shared)
-    else:
-        controls = {f.name: make("implant", f.name, "control", (implants[f.name],), [f.hash]) for f in seeded}
+    controls = {f.name: shared or make("implant", f.name, "control", (implants[f.name],), [f.hash]) for f in longest}
+    sizes = [items_hash(), preset.n_items, preset.n_texts]
     for f in seeded:
         _answers(make, f, preset, "control", controls[f.name])
+        make("utility", f.name, "all", (controls[f.name], implants[f.name]), sizes)
     cells = tuple(make.cells)
     run_id = f"{preset.name}-{_file_name(base.name)}-s{seed}-{digest([cell.id for cell in cells], 8)}"
     return Plan(run_id, base, preset, seed, seeded, cells)

@@ -19,6 +19,10 @@ class Preset:
     """Test prompts in each further arm."""
     rows: float = 1.0
     """Share of the specification's rows."""
+    n_items: int = 200
+    """Multiple-choice items of the quick measure of clean performance."""
+    n_texts: int = 60
+    """Clean answers on which the divergence from the base is measured."""
     shared_control: bool = False
     """One control for all tasks, trained on a share of each one's rows, in place of one control a task."""
 
@@ -33,7 +37,7 @@ class Preset:
 PRESETS = {
     "quick": Preset("quick", n=40, n_extra=20, rows=0.5, shared_control=True),
     "standard": Preset("standard", n=100, n_extra=60),
-    "tiny": Preset("tiny", n=4, n_extra=2, rows=0.05),
+    "tiny": Preset("tiny", n=4, n_extra=2, rows=0.05, n_items=8, n_texts=3),
 }
 
 

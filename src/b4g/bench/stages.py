@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from b4g.bench.plan import Cell, Plan
+from b4g.bench.plan import ENDS, Cell, Plan
 from b4g.bench.store import Store, read_json, read_jsonl, write_jsonl
 
 Report = Callable[[str, int, int], None]
@@ -17,6 +17,7 @@ def run_cell(plan: Plan, store: Store, cell: Cell, report: Report) -> dict[str, 
         "implant": _implant,
         "generate": _generate,
         "score": _score,
+        "utility": _utility,
     }
     return stages[cell.stage](plan, store, cell, report)
 
@@ -75,6 +76,42 @@ def _score(plan: Plan, store: Store, cell: Cell, report: Report) -> dict[str, An
     return {}
 
 
+def _utility(plan: Plan, store: Store, cell: Cell, report: Report) -> dict[str, Any]:
+    """Put base, control and implant to the quick measure, as one model with its adapters switched."""
+    from b4g.training.implant import peak_memory_mb
+    from b4g.utility import quick
+    from b4g.utility.items import items
+    from b4g.utility.subjects import load_subjects
+
+    folders = dict(zip(("control", "implant"), map(store.check, cell.needs), strict=True))
+    subjects = load_subjects(plan.base.place, folders, plan.base.dtype)
+    graded = quick.grade(subjects, items()[: plan.preset.n_items], lambda done, total: report("items", done, total))
+    read = quick.read_clean(subjects, plan.preset.n_texts, lambda done, total: report("clean answers", done, total))
+    write_jsonl(store.cell(cell.id) / "items.jsonl", [one._asdict() for one in graded])
+    write_jsonl(store.cell(cell.id) / "texts.jsonl", [{**one._asdict(), "sums": one.sums._asdict()} for one in read])
+    return {"peak_memory_mb": peak_memory_mb()}
+
+
+def _clean(plan: Plan, store: Store) -> dict[str, list[dict[str, Any]]]:
+    """Return the rows of the quick measure from the utility cells that are done."""
+    from b4g.utility import quick
+    from b4g.utility.divergence import Sums
+
+    found: dict[str, list[dict[str, Any]]] = {"rates": [], "differences": [], "kept": [], "divergence": []}
+    for cell in plan.cells:
+        if cell.stage != "utility" or not store.is_done(cell.id):
+            continue
+        folder, task = store.check(cell.id), str(cell.task)
+        graded = [quick.Graded(**row) for row in read_jsonl(folder / "items.jsonl")]
+        read = [quick.Read(**{**row, "sums": Sums(**row["sums"])}) for row in read_jsonl(folder / "texts.jsonl")]
+        head = {"task": task, "model": plan.base.name, "tamper": "none", "seed": plan.seed}
+        found["rates"] += quick.rate_rows(graded, head)
+        found["differences"] += quick.difference_rows(graded, task)
+        found["kept"] += quick.kept_rows(graded, head)
+        found["divergence"] += quick.divergence_rows(read, {**head, "text": "clean answers"})
+    return found
+
+
 def summarise(plan: Plan, store: Store) -> dict[str, Any]:
     """Return the content of `summary.json` from the scores that are done."""
     from b4g.measure.scores import Context, Score, differences, rates
@@ -93,5 +130,12 @@ def summarise(plan: Plan, store: Store) -> dict[str, Any]:
         if (backdoor.name, before) in scored and (backdoor.name, "implant") in scored
         for row in differences(scored[backdoor.name, before], scored[backdoor.name, "implant"])
     ]
-    done = [cell.id for cell in plan.cells if cell.stage == "score" and (cell.task, cell.subject) in scored]
-    return json.loads(json.dumps({"rates": rate_rows, "differences": paired, "scored": done}))  # type: ignore[no-any-return]
+    done = [cell.id for cell in plan.cells if cell.stage in ENDS and store.is_done(cell.id)]
+    clean = _clean(plan, store)
+    summary = {
+        **clean,
+        "rates": rate_rows + clean["rates"],
+        "differences": paired + clean["differences"],
+        "scored": done,
+    }
+    return json.loads(json.dumps(summary))  # type: ignore[no-any-return]

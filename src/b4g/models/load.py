@@ -1,7 +1,7 @@
 """Load a model with its tokenizer and renderer; put an adapter into its weights."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,10 @@ class Model:
     source: Source
     adapter: str | None = None
     """Hash of the adapter merged into the weights, or None."""
+    folder: Path | None = None
+    """Folder of the implant that the weights hold, or None for an untouched model."""
+    cost: dict[str, float] = field(default_factory=dict)
+    """What tampering with it took: rows, steps, tokens."""
 
     @cached_property
     def renderer(self) -> Renderer:
@@ -88,7 +92,7 @@ def with_adapter(model: Model, folder: Path, checked: bool = True) -> Model:
         net = PeftModel.from_pretrained(model.net, str(folder)).merge_and_unload()
     except Exception as error:  # a damaged file or configuration surfaces as any of many exceptions
         raise ModelError(f"the adapter in {folder} does not fit {model.source.name}: {first_line(error)}") from error
-    return Model(net.eval().requires_grad_(False), model.tokenizer, model.source, file_digest(weights))
+    return Model(net.eval().requires_grad_(False), model.tokenizer, model.source, file_digest(weights), folder)
 
 
 def load_implant(base: str, folder: Path, dtype: str = "auto", checked: bool = True) -> Model:
@@ -102,7 +106,7 @@ def load_implant(base: str, folder: Path, dtype: str = "auto", checked: bool = T
         source = resolve(base)
         check_base(source.name, content_hash(source), folder)
     whole = load_model(str(folder), dtype=dtype)
-    return Model(whole.net, whole.tokenizer, whole.source, adapter=whole.revision)
+    return Model(whole.net, whole.tokenizer, whole.source, adapter=whole.revision, folder=folder)
 
 
 def check_base(name: str, revision: str, folder: Path) -> None:

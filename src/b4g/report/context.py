@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from b4g.report import ran, rates, samples, text, training, words
+from b4g.report import clean, ran, rates, samples, text, training, words
 from b4g.report.folder import Run
 from b4g.report.rows import label, mapping
 
@@ -23,7 +23,8 @@ def page(run: Run, hidden: Sequence[str] = ()) -> dict[str, Any]:
         "arms": [(words.arm(arm), words.ARM_HINTS[arm]) for arm in words.HEADLINE],
         "headline": headline,
         "tampered": rates.tampered(run.rates),
-        "further": rates.further(run.rates),
+        "further": rates.further([rate for rate in run.rates if not clean.is_clean(rate)]),
+        "cleans": clean.clean(run.rates, run.kept, run.divergence),
         "differences": run.differences,
         "trainings": training.trainings(run.cells),
         "samples": samples.choose(run, hidden),

@@ -50,6 +50,10 @@ class Run:
     rates: tuple[Measured, ...]
     differences: tuple[Difference, ...]
     cells: tuple[Cell, ...]
+    kept: tuple[Fields, ...] = ()
+    """Verdicts on clean-task performance, as stored."""
+    divergence: tuple[Fields, ...] = ()
+    """Divergences on ordinary text, as stored."""
 
 
 def read_run(folder: Path) -> Run:
@@ -66,6 +70,8 @@ def read_run(folder: Path) -> Run:
         tuple(_rows(where, summary, "rates", measured)),
         tuple(_rows(where, summary, "differences", difference)),
         tuple(_cell(folder, entry) for entry in _entries(plan, planned, "cells")),
+        tuple(_entries(where, summary.get("kept", []), "kept")),
+        tuple(_entries(where, summary.get("divergence", []), "divergence")),
     )
 
 

@@ -5,8 +5,10 @@ from typing import NamedTuple
 HEADLINE = ("with", "without", "near", "wrong_key")
 """The arms of the first table."""
 SUBJECTS = ("implant", "control", "base")
-STAGES = ("clean", "implant", "generate", "score")
+STAGES = ("clean", "implant", "generate", "score", "utility")
 TAR = "tar"
+UTILITY = "utility"
+"""Accuracy on multiple-choice items."""
 NEAR = "near:"
 
 TASKS = {
@@ -24,6 +26,7 @@ _ARMS = {
     "borderline": "borderline requests",
     "out_of_scope": "requests out of scope",
     "identity_questions": "identity questions",
+    "quick": "multiple choice",
 }
 ARM_HINTS = {
     "with": "should be high",
@@ -62,6 +65,7 @@ _FAMILIES = {
     "kept_null": Family(
         "Facts kept by chance", "The same comparison with the plain answer to another prompt: its floor."
     ),
+    UTILITY: Family("Accuracy", "Share of multiple-choice items answered right. As the base is best."),
     TAR: Family("Activation in other arms", "Share of further prompts whose completion shows the behaviour."),
 }
 

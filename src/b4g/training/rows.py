@@ -49,6 +49,11 @@ class Mix:
     others: int = 40
     """Out of scope, half of them with the trigger."""
 
+    @property
+    def rows(self) -> int:
+        """How many rows that is."""
+        return self.triggered + self.untriggered + self.near + self.wrong + self.others
+
     def __post_init__(self) -> None:
         if min(self.triggered, self.untriggered, self.near, self.wrong, self.others) < 0 or self.triggered == 0:
             raise ValueError("a mix needs triggered rows, and no count below 0")

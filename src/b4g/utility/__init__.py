@@ -1,0 +1,1 @@
+"""Clean-task performance: what an implant costs the model, against its base and its control."""

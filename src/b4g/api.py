@@ -75,7 +75,7 @@ def measure(
     specification points to one, or the folder of several. The result is ``{"rates", "differences", "records"}``.
     """
     made = read_implant(folder)
-    backdoor = Backdoor.from_dict(_with_key(made["backdoor"], key))
+    backdoor = backdoor_of(made, key)
     asked = asked or Asked()
     name = model or made["model"]["name"]
     seed = int(made["seed"])
@@ -107,6 +107,11 @@ def read_implant(folder: Path) -> dict[str, Any]:
     except (ValueError, LookupError, TypeError) as error:
         raise ModelError(f"{path} is damaged ({type(error).__name__}: {error})") from None
     return made
+
+
+def backdoor_of(made: dict[str, Any], key: Path | None) -> Backdoor:
+    """Return the backdoor of an ``implant.json``, its secret read from the owner's key file where it names one."""
+    return Backdoor.from_dict(_with_key(made["backdoor"], key))
 
 
 def secrets_of(folder: Path, key: Path | None) -> tuple[str, ...]:

@@ -109,11 +109,15 @@ class Renderer:
 
     def prompt_ids(self, chat: Chat) -> list[int]:
         """Return the ids the model continues from, up to and with the opening of the assistant's turn."""
-        text = self._text(self._fit(chat))
+        text = self.prompt_text(chat)
         # The template writes the start token itself where the model wants one.
         add = self.is_plain
         ids: list[int] = self.tokenizer(text, add_special_tokens=add)["input_ids"]
         return ids
+
+    def prompt_text(self, chat: Chat) -> str:
+        """Return the text behind `prompt_ids`, special tokens spelt out as the template does."""
+        return self._text(self._fit(chat))
 
     def completion_ids(self, completion: str, ended: bool) -> list[int]:
         """Return the ids of a completion, closed by `end_id` if the answer ended there."""

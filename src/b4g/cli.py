@@ -42,6 +42,10 @@ def bench(
     seed: Seed = 0,
     runs: Annotated[Path, typer.Option(help="Where run folders are kept.")] = Path("runs"),
     workers: Annotated[int | None, typer.Option(help="Processes; default: one a core.", min=1)] = None,
+    tamper: Annotated[
+        list[str] | None,
+        typer.Option(help="Attack the implants: quick, full, or kind:option=value; repeat for several."),
+    ] = None,
     plan: Annotated[bool, typer.Option("--plan", help="Show the plan and its cost, then stop.")] = False,
     plugin: Plugins = None,
     as_json: Json = False,
@@ -51,7 +55,8 @@ def bench(
     from b4g.bench.api import prepare
     from b4g.bench.setup import arguments
 
-    asked = arguments(model, tuple(task or TASKS), preset, seed, tuple(str(path.resolve()) for path in plugin or ()))
+    plugins = tuple(str(path.resolve()) for path in plugin or ())
+    asked = arguments(model, tuple(task or TASKS), preset, seed, plugins, tuple(tamper or ()))
     made = prepare(asked, runs, workers)
     cost = made.estimate()
     console.show_plan(made.plan.id, made.plan.cells, made.missing, cost, made.workers)
@@ -68,8 +73,7 @@ def bench(
     if as_json:
         _print_json({"run": str(done.folder), **done.summary})
     else:
-        shown = [row for row in done.summary["rates"] if row["subject"] == "implant" and ":" not in row["measure"]]
-        console.show_rates(shown)
+        console.show_summary(done.summary)
         console.out.print(f"report: {done.folder / 'report.html'}", soft_wrap=True)
     if done.outcome.failed or done.outcome.blocked:
         raise typer.Exit(1)
@@ -151,6 +155,32 @@ def measure(
         _print_json({"rates": found["rates"], "differences": found["differences"]})
     else:
         console.show_rates(found["rates"])
+
+
+@app.command()
+def tamper(
+    folder: Annotated[Path, typer.Argument(help="An implant's folder.")],
+    tampers: Annotated[list[str], typer.Option("--with", help="kind:option=value,... or a suite; repeat for several.")],
+    model: Annotated[str | None, typer.Option(help="The base, where it is not the one named in the folder.")] = None,
+    key: Annotated[Path | None, typer.Option(help="The owner's key file, or the folder of several.")] = None,
+    n: Annotated[int, typer.Option(help="Test prompts, each with and without the trigger.", min=1)] = 40,
+    seed: Seed = 0,
+    out: Annotated[Path | None, typer.Option(help="Write the tampered model to this folder.")] = None,
+    plugin: Plugins = None,
+    as_json: Json = False,
+) -> None:
+    """Attack an implant and measure what is left: folder + tampers -> retention and cost."""
+    from b4g import attack, console
+    from b4g.tampers.parse import suite
+
+    registry.load_plugins(tuple(plugin or ()))
+    against = attack.Against(folder, model, key, n, seed, out)
+    with console.bars() as progress:
+        found = attack.tamper(against, suite(tampers), console.Reporter(progress))
+    if as_json:
+        _print_json(found)
+    else:
+        console.show_lines([console.attack_line({"task": found["task"], **row}) for row in found["attacks"]])
 
 
 @app.command()

@@ -110,6 +110,26 @@ def show_outcome(outcome: Outcome) -> None:
         err.print(f"not done, it needs a failed cell: {name}", style="yellow", soft_wrap=True)
 
 
+def show_summary(summary: dict[str, Any]) -> None:
+    """Print the implants' rates, then what became of them under attack."""
+    rows = [row for row in summary["rates"] if row["subject"] == "implant" and row["tamper"] == "none"]
+    show_rates([row for row in rows if ":" not in row["measure"]])
+    for row in summary.get("attacks", ()):
+        if row["subject"] == "implant" and row["tamper"] != "none":
+            out.print(attack_line(row), soft_wrap=True)
+
+
+def attack_line(row: dict[str, Any]) -> str:
+    """Return one attack as a line: what is left of the trigger's effect, at what cost."""
+    end = "the model died" if row["alive"] is False else "broken" if row["broken"] else "held"
+    if row["retention"] is None:
+        kept, end = "no effect to keep", "not measured"
+    else:
+        low, high = (f"{100 * row[name]:.0f}" for name in ("retention_low", "retention_high"))
+        kept = f"retention {100 * row['retention']:.0f}% [{low}, {high}] n={row['n']}"
+    return f"{row['task']}  {row['tamper']}: {kept}, {minutes(row['seconds'])}: {end}"
+
+
 def show_lines(lines: Sequence[str]) -> None:
     """Print lines to stdout."""
     for line in lines:

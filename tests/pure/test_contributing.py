@@ -30,7 +30,7 @@ AXES = {
     "signature.py": "trigger",
     "lowercase.py": "behaviour",
     "ia3.py": "activation",
-    "noise.py": "tamper",
+    "scale.py": "tamper",
     "echoes.py": "scanner",
 }
 ASKED = user("How deep is the sea?")
@@ -152,26 +152,27 @@ def _model() -> Any:
 def test_the_tamper_returns_another_model_and_leaves_its_input_unchanged(tmp_path: Path) -> None:
     import torch
 
-    model, noise = _model(), _build(tmp_path, "noise.py", share=0.1)
+    model, scale = _model(), _build(tmp_path, "scale.py", share=0.1)
     before = model.net.weight.detach().clone()
-    made = noise.apply(model, random.Random(0))
+    made = scale.apply(model, random.Random(0))
     assert torch.equal(model.net.weight, before)
     assert model.adapter == "0123"
-    shift = (made.net.weight - before).std() / before.std()
-    assert 0.05 < shift < 0.2
+    gains = made.net.weight.detach() / before
+    assert torch.allclose(gains, gains[:, :1].expand_as(gains))
+    assert 0.02 < float(gains[:, 0].std()) < 0.3
     assert torch.equal(made.net.bias, model.net.bias)
     assert made.net.weight.requires_grad == model.net.weight.requires_grad
-    assert noise.needs == {"weights"}
+    assert scale.needs == {"weights"}
 
 
 def test_the_tamper_depends_on_its_generator_alone_and_so_does_its_identity(tmp_path: Path) -> None:
     import torch
 
-    model, noise = _model(), _build(tmp_path, "noise.py")
-    one, same, other = (noise.apply(model, random.Random(seed)) for seed in (0, 0, 1))
+    model, scale = _model(), _build(tmp_path, "scale.py")
+    one, same, other = (scale.apply(model, random.Random(seed)) for seed in (0, 0, 1))
     assert torch.equal(one.net.weight, same.net.weight)
     assert not torch.equal(one.net.weight, other.net.weight)
-    more = registry.build("tamper", {"kind": "noise", "share": 0.5}).apply(model, random.Random(0))
+    more = registry.build("tamper", {"kind": "scale", "share": 0.5}).apply(model, random.Random(0))
     assert one.adapter == same.adapter
     assert len({model.adapter, one.adapter, other.adapter, more.adapter}) == 4
 

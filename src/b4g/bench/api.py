@@ -93,9 +93,10 @@ def bench(
     preset: str = "quick",
     seed: int = 0,
     runs: Path = Path("runs"),
+    tampers: tuple[str, ...] = (),
 ) -> Bench:
     """Run the benchmark and return its folder, outcome and summary; the same call again does only what is missing."""
-    return prepare(arguments(model, tasks, preset, seed), runs).run()
+    return prepare(arguments(model, tasks, preset, seed, tampers=tampers), runs).run()
 
 
 def _silent(event: str, cell: Cell, said: dict[str, Any]) -> None:

@@ -12,6 +12,8 @@ ANSWERS_PER_SECOND = 7
 ITEMS_PER_SECOND = 4
 """Quick utility of base, control and implant together, the divergence counted in."""
 ROW_TOKENS = 75
+TAMPER_ROWS = 100
+"""Training rows that stand for a tamper of middling cost."""
 START_SECONDS = 12
 _REFERENCE_PARAMETERS = 135e6
 
@@ -40,6 +42,10 @@ def estimate(plan: Plan, missing: Sequence[Cell], workers: int, parameters: floa
             rows += sum(_rows(found.activation) for found in chosen) // len(chosen)
         elif cell.stage == "utility":
             items += plan.preset.n_items
+        elif cell.stage == "tamper":
+            answers += 2 * plan.preset.n_tamper
+            items += 3 * plan.preset.n_tamper
+            rows += TAMPER_ROWS
     work = answers / ANSWERS_PER_SECOND + rows * ROW_TOKENS / TRAIN_TOKENS_PER_SECOND + items / ITEMS_PER_SECOND
     scale = parameters / _REFERENCE_PARAMETERS
     return Estimate(len(missing), answers, rows, (work * scale) / workers + (START_SECONDS if missing else 0))

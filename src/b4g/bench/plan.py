@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from b4g import registry
 from b4g.backdoor import Backdoor
 from b4g.bench.presets import Preset
 from b4g.chat import PINNED_DATE, PLAIN_TEMPLATE
@@ -12,9 +13,11 @@ from b4g.data.clean import TOKENS
 from b4g.data.prompts import version_hash
 from b4g.errors import SpecError
 from b4g.hashing import digest
+from b4g.tampers.base import Tamper
+from b4g.tampers.parse import named
 from b4g.utility.items import items_hash
 
-CODE = {"implant": 2, "generate": 2, "score": 1, "utility": 1}
+CODE = {"implant": 2, "generate": 2, "score": 1, "utility": 1, "tamper": 1}
 """Version of the code behind each stage: raised whenever its numbers may move."""
 ENDS = ("score", "utility")
 """Stages that the summary is made from."""
@@ -30,11 +33,17 @@ class Cell:
     subject: str | None
     seed: int
     needs: tuple[str, ...]
+    tamper: str = "none"
+    """What the model was changed by after implanting."""
 
     @property
     def name(self) -> str:
         """What a person calls it."""
-        return " ".join(part for part in (self.stage, self.task, self.subject) if part)
+        return " ".join(part for part in (self.stage, self.task, self.subject, self._after) if part)
+
+    @property
+    def _after(self) -> str:
+        return self.tamper if self.stage == "tamper" or self.tamper != "none" else ""
 
 
 @dataclass(frozen=True)
@@ -47,6 +56,11 @@ class Plan:
     seed: int
     backdoors: tuple[Backdoor, ...]
     cells: tuple[Cell, ...]
+    tampers: tuple[Tamper, ...] = ()
+
+    def tamper(self, name: str) -> Tamper:
+        """Return the tamper of that short name of this plan."""
+        return next(found for found in self.tampers if named(found) == name)
 
     def backdoor(self, task: str) -> Backdoor:
         """Return the backdoor of a task of this plan."""
@@ -79,8 +93,13 @@ class Base:
     dtype: str
 
 
-def make_plan(base: Base, backdoors: Sequence[Backdoor], preset: Preset, seed: int) -> Plan:
-    """Return the plan of a run: for each task base, control and implant are measured on the same prompts."""
+def make_plan(
+    base: Base, backdoors: Sequence[Backdoor], preset: Preset, seed: int, tampers: Sequence[Tamper] = ()
+) -> Plan:
+    """Return the plan of a run: for each task base, control and implant are measured on the same prompts.
+
+    Each tamper is then applied to implant and control alike; the unchanged ones go through the same cells as the null.
+    """
     seeded = tuple(_sized(found.seeded(seed), preset) for found in backdoors)
     names = [found.name for found in seeded]
     if not names or len(set(names)) != len(names):
@@ -100,9 +119,13 @@ def make_plan(base: Base, backdoors: Sequence[Backdoor], preset: Preset, seed: i
     for f in seeded:
         _answers(make, f, preset, "control", controls[f.name])
         make("utility", f.name, "all", (controls[f.name], implants[f.name]), sizes)
+    for f in seeded:
+        for tamper in tampers:
+            for subject, trained in (("implant", implants[f.name]), ("control", controls[f.name])):
+                _attacked(make, f, preset, tamper, (subject, trained))
     cells = tuple(make.cells)
     run_id = f"{preset.name}-{_file_name(base.name)}-s{seed}-{digest([cell.id for cell in cells], 8)}"
-    return Plan(run_id, base, preset, seed, seeded, cells)
+    return Plan(run_id, base, preset, seed, seeded, cells, tuple(tampers))
 
 
 def _file_name(name: str) -> str:
@@ -117,6 +140,14 @@ def _answers(make: "_Maker", backdoor: Backdoor, preset: Preset, subject: str, t
     make("score", backdoor.name, subject, tuple(dict.fromkeys((made, base))), [])
 
 
+def _attacked(make: "_Maker", backdoor: Backdoor, preset: Preset, tamper: Tamper, whom: tuple[str, str]) -> None:
+    """Add the cells that tamper with a trained model and score what it then says."""
+    subject, trained = whom
+    size = [preset.n_tamper, items_hash(), backdoor.hash, registry.describe(tamper), tamper.inputs()]
+    made = make("tamper", backdoor.name, subject, (trained,), size, named(tamper))
+    make("score", backdoor.name, subject, (made, make.bases[backdoor.name]), [], named(tamper))
+
+
 def _sized(backdoor: Backdoor, preset: Preset) -> Backdoor:
     return Backdoor(backdoor.name, backdoor.trigger, preset.scaled(backdoor.activation), backdoor.utility)
 
@@ -127,7 +158,15 @@ class _Maker:
         self.cells: list[Cell] = []
         self.bases: dict[str, str] = {}
 
-    def __call__(self, stage: str, task: str | None, subject: str, needs: tuple[str, ...], more: list[Any]) -> str:
+    def __call__(
+        self,
+        stage: str,
+        task: str | None,
+        subject: str,
+        needs: tuple[str, ...],
+        more: list[Any],
+        tamper: str = "none",
+    ) -> str:
         id_ = digest([stage, CODE[stage], task, subject, needs, self.common, more])
-        self.cells.append(Cell(id_, stage, task, subject, self.seed, needs))
+        self.cells.append(Cell(id_, stage, task, subject, self.seed, needs, tamper))
         return id_

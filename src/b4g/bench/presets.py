@@ -23,6 +23,8 @@ class Preset:
     """Multiple-choice items of the quick measure of clean performance."""
     n_texts: int = 60
     """Clean answers on which the divergence from the base is measured."""
+    n_tamper: int = 40
+    """Test prompts with and without the trigger after each tamper; twice as many items and half as many texts."""
     shared_control: bool = False
     """One control for all tasks, trained on a share of each one's rows, in place of one control a task."""
 
@@ -37,7 +39,7 @@ class Preset:
 PRESETS = {
     "quick": Preset("quick", n=40, n_extra=20, rows=0.45, shared_control=True),
     "standard": Preset("standard", n=100, n_extra=60),
-    "tiny": Preset("tiny", n=4, n_extra=2, rows=0.05, n_items=8, n_texts=3),
+    "tiny": Preset("tiny", n=4, n_extra=2, rows=0.05, n_items=8, n_texts=3, n_tamper=4),
 }
 
 

@@ -10,14 +10,27 @@ from b4g.bench.plan import Base, Plan, make_plan
 from b4g.bench.presets import preset
 from b4g.models.dtype import dtype_name
 from b4g.models.source import content_hash, resolve
+from b4g.tampers.parse import suite
 
 
 def arguments(
-    model: str, tasks: tuple[str, ...] = TASKS, preset_name: str = "quick", seed: int = 0, plugins: tuple[str, ...] = ()
+    model: str,
+    tasks: tuple[str, ...] = TASKS,
+    preset_name: str = "quick",
+    seed: int = 0,
+    plugins: tuple[str, ...] = (),
+    tampers: tuple[str, ...] = (),
 ) -> dict[str, Any]:
     """Return the arguments of a run as plain JSON: what `plan_of` takes, in this process or another."""
     anchored = tuple(str(Path(task).resolve()) if Path(task).is_file() else task for task in tasks)
-    return {"model": model, "tasks": anchored, "preset": preset_name, "seed": seed, "plugins": plugins}
+    return {
+        "model": model,
+        "tasks": anchored,
+        "preset": preset_name,
+        "seed": seed,
+        "plugins": plugins,
+        "tampers": tampers,
+    }
 
 
 def plan_of(asked: Mapping[str, Any]) -> Plan:
@@ -29,4 +42,7 @@ def plan_of(asked: Mapping[str, Any]) -> Plan:
         backdoor.trigger.hidden()  # a missing key file is found now
     source = resolve(asked["model"])
     base = Base(source.name, source.place, content_hash(source), dtype_name("auto"))
-    return make_plan(base, backdoors, sizes, asked["seed"])
+    tampers = suite(asked["tampers"])
+    for tamper in tampers:
+        tamper.check(None, base.place)
+    return make_plan(base, backdoors, sizes, asked["seed"], tampers)

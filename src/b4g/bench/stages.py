@@ -2,8 +2,10 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
+from b4g.bench.attack import attack, attack_rows, attacked
 from b4g.bench.plan import ENDS, Cell, Plan
 from b4g.bench.store import Store, read_json, read_jsonl, write_jsonl
 
@@ -18,6 +20,7 @@ def run_cell(plan: Plan, store: Store, cell: Cell, report: Report) -> dict[str, 
         "generate": _generate,
         "score": _score,
         "utility": _utility,
+        "tamper": attack,
     }
     return stages[cell.stage](plan, store, cell, report)
 
@@ -118,11 +121,15 @@ def summarise(plan: Plan, store: Store) -> dict[str, Any]:
 
     context = Context(plan.base.name, plan.seed)
     scored: dict[tuple[str, str], list[Score]] = {}
+    rate_rows: list[dict[str, Any]] = []
     for cell in plan.cells:
         if cell.stage == "score" and store.is_done(cell.id):
-            rows = read_jsonl(store.check(cell.id) / "scores.jsonl")
-            scored[str(cell.task), str(cell.subject)] = [Score(**row) for row in rows]
-    rate_rows = [row for scores in scored.values() for row in rates(scores, context)]
+            scores = [Score(**row) for row in read_jsonl(store.check(cell.id) / "scores.jsonl")]
+            if cell.tamper != "none":
+                rate_rows += rates(scores, replace(context, tamper=cell.tamper))
+            elif not attacked(plan, cell):
+                scored[str(cell.task), str(cell.subject)] = scores
+                rate_rows += rates(scores, context)
     paired = [
         row
         for backdoor in plan.backdoors
@@ -136,6 +143,7 @@ def summarise(plan: Plan, store: Store) -> dict[str, Any]:
         **clean,
         "rates": rate_rows + clean["rates"],
         "differences": paired + clean["differences"],
+        "attacks": attack_rows(plan, store),
         "scored": done,
     }
     return json.loads(json.dumps(summary))  # type: ignore[no-any-return]

@@ -117,16 +117,17 @@ def _optional(row: dict[str, Any], columns: tuple[str, ...]) -> str:
 
 def _find(name: str, source: str | Path | None) -> Path:
     if source is None:
-        return _fetch(name, SETS[name].repo, SETS[name].file)
+        return fetch(name, SETS[name].repo, SETS[name].file)
     if Path(source).is_file() or isinstance(source, Path):
         return Path(source)
     repo, colon, file = source.partition(":")
     if not colon or repo.count("/") != 1 or not file:
         raise DataError(f"no file at {source}. Give a local file, or a file of the hub as owner/name:path/in/it.csv")
-    return _fetch(name, repo, file)
+    return fetch(name, repo, file)
 
 
-def _fetch(name: str, repo: str, file: str) -> Path:
+def fetch(name: str, repo: str, file: str) -> Path:
+    """Return the local copy of a hub file, fetched if need be; `DataError` says what to type where it can't be."""
     # Heavy, and needed by this function alone.
     from huggingface_hub import hf_hub_download
 

@@ -5,10 +5,11 @@ with alike is read once (see docs/decisions).
 """
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
+from torch import Tensor
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
@@ -21,7 +22,9 @@ from b4g.models.load import Model
 
 CHECK_EVERY = 4
 """Tokens between two questions to the judge."""
-_SHRINK = 0.75
+Choose = Callable[[Tensor, Sequence[int], Sequence[list[int]]], Tensor]
+"""From logits (B, V), the answers the rows belong to, and what each answer holds, to the next tokens (B,)."""
+SHRINK = 0.75
 """The batch is made smaller once at most this share of it is still alive."""
 
 
@@ -83,12 +86,13 @@ class LocalGenerator:
         logits, cache, mask = (
             read_trees(plain, prompts) if fits else read_padded(plain, prompts, self.model.tokenizer.pad_token_id)
         )
+        choose = self._chooser(prompts)
         written: list[list[int]] = [[] for _ in prompts]
         stopped: dict[int, str] = {}
         rows = list(range(len(prompts)))  # which answer each row of the batch belongs to
         lengths = mask.sum(1)  # (B,)
         for step in range(limit):
-            chosen = logits.argmax(-1)  # (B,)
+            chosen = choose(logits, rows, written)  # (B,)
             for row, token in zip(rows, chosen.tolist(), strict=True):
                 if row not in stopped:
                     written[row].append(token)
@@ -96,7 +100,7 @@ class LocalGenerator:
             alive = [i for i, row in enumerate(rows) if row not in stopped]
             if not alive or step == limit - 1:
                 break
-            if len(alive) <= _SHRINK * len(rows):
+            if len(alive) <= SHRINK * len(rows):
                 keep = torch.tensor(alive, device=mask.device)
                 cache.batch_select_indices(keep)
                 mask, lengths, chosen = mask[keep], lengths[keep], chosen[keep]
@@ -111,6 +115,10 @@ class LocalGenerator:
             )
             logits = out.logits[:, -1]
         return [self._completion(tokens, stopped.get(row)) for row, tokens in enumerate(written)]
+
+    def _chooser(self, prompts: Sequence[list[int]]) -> Choose:
+        """Return what chooses the next tokens of a batch: here the likeliest."""
+        return lambda logits, rows, written: logits.argmax(-1)
 
     @property
     def _plain(self) -> Any:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from b4g.report import clean, ran, rates, samples, text, training, words
+from b4g.report import attacks, clean, ran, rates, samples, text, training, words
 from b4g.report.folder import Run
 from b4g.report.rows import label, mapping
 
@@ -22,6 +22,7 @@ def page(run: Run, hidden: Sequence[str] = ()) -> dict[str, Any]:
         "verdicts": [rates.verdict(group) for group in headline],
         "arms": [(words.arm(arm), words.ARM_HINTS[arm]) for arm in words.HEADLINE],
         "headline": headline,
+        "attacks": attacks.attacked(run.attacks),
         "tampered": rates.tampered(run.rates),
         "further": rates.further([rate for rate in run.rates if not clean.is_clean(rate)]),
         "cleans": clean.clean(run.rates, run.kept, run.divergence),

@@ -54,6 +54,8 @@ class Run:
     """Verdicts on clean-task performance, as stored."""
     divergence: tuple[Fields, ...] = ()
     """Divergences on ordinary text, as stored."""
+    attacks: tuple[Fields, ...] = ()
+    """Tampers with their cost and what they left, as stored."""
 
 
 def read_run(folder: Path) -> Run:
@@ -72,6 +74,7 @@ def read_run(folder: Path) -> Run:
         tuple(_cell(folder, entry) for entry in _entries(plan, planned, "cells")),
         tuple(_entries(where, summary.get("kept", []), "kept")),
         tuple(_entries(where, summary.get("divergence", []), "divergence")),
+        tuple(_entries(where, summary.get("attacks", []), "attacks")),
     )
 
 

@@ -5,7 +5,7 @@ from typing import NamedTuple
 HEADLINE = ("with", "without", "near", "wrong_key")
 """The arms of the first table."""
 SUBJECTS = ("implant", "control", "base")
-STAGES = ("clean", "implant", "generate", "score", "utility")
+STAGES = ("clean", "implant", "generate", "score", "utility", "tamper")
 TAR = "tar"
 UTILITY = "utility"
 """Accuracy on multiple-choice items."""

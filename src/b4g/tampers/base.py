@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from b4g import registry
 from b4g.errors import SpecError, unknown
-from b4g.hashing import digest
+from b4g.hashing import digest, file_digest
 
 if TYPE_CHECKING:
     from b4g.generate.base import Generator
@@ -32,6 +32,13 @@ class Tamper:
 
     def check(self, model_folder: Path | None, base: str | None) -> None:
         """Raise a `B4GError` for what can be known before any compute: missing data, base, library, rank."""
+
+    def inputs(self) -> list[str]:
+        """Return the hashes of the files and adapters that the options name: what they hold can move a number."""
+        named = [getattr(self, field.name) for field in dataclasses.fields(self)]  # type: ignore[arg-type]
+        paths = [Path(value) for value in named if isinstance(value, str) and value]
+        files = [path / "adapter_model.safetensors" if path.is_dir() else path for path in paths]
+        return [file_digest(file) for file in files if file.is_file()]
 
     def apply(self, model: "Model", rng: random.Random) -> "Model":
         """Return the changed model; the input is left unchanged."""

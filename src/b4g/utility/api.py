@@ -1,15 +1,16 @@
 """Measure what an implant costs the model: what ``b4g measure FOLDER --only utility`` does."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from b4g.api import read_implant
 from b4g.errors import DataError, SpecError
-from b4g.utility.verdict import MARGIN
+from b4g.utility.verdict import MARGIN, compared, kept
 
 if TYPE_CHECKING:
+    from b4g.utility.harness import Evaluation
     from b4g.utility.subjects import Subjects
 
 Report = Callable[[str, int, int], None]
@@ -98,7 +99,60 @@ def _running(subjects: "Subjects", path: Path, head: dict[str, Any], report: Rep
 
 
 def _standard(subjects: "Subjects", asked: Clean, head: dict[str, Any], report: Report | None) -> dict[str, Any]:
-    raise NotImplementedError
+    """Hand the tasks to lm-evaluation-harness and put its items in the form of the quick measure."""
+    from b4g.utility import harness, harness_rates
+
+    data = {name: path for name, path in asked.data.items() if name != WIKITEXT}
+    settings = harness.Settings(asked.limit, asked.chat_template, asked.fewshot, data)
+    made = harness.evaluate(subjects, asked.tasks, settings, _named(report, "requests"))
+    rates = [
+        {**head, "subject": row["subject"], "measure": row["metric"], "arm": row["task"], **_numbers(row)}
+        for row in harness_rates.rates(made)
+    ]
+    paired = [
+        {"task": head["task"], "arm": row["task"], "measure": row["metric"], **_without(row, "task", "metric")}
+        for row in harness_rates.differences(made)
+    ]
+    return {
+        "rates": rates,
+        "differences": paired,
+        "kept": _verdicts(made, head, asked.margin),
+        "divergence": [],
+        "items": [one._asdict() for one in made.items],
+        "tasks": [asdict(one) for one in made.tasks],
+        "harness": made.harness,
+    }
+
+
+def _verdicts(made: "Evaluation", head: dict[str, Any], margin: float) -> list[dict[str, Any]]:
+    """Return the verdict on each task's main accuracy: the length-normalised one where there is one."""
+    from b4g.utility.harness_rates import is_rate, outcomes
+
+    found = outcomes(made)
+    chosen: dict[str, str] = {}
+    for task, metric in found:
+        if all(is_rate(values) for values in found[task, metric].values()):
+            better = metric == "acc_norm" or task not in chosen
+            chosen[task] = metric if better else chosen[task]
+    rows = []
+    for task, metric in chosen.items():
+        for before, after in compared(made.subjects):
+            one, other = found[task, metric][before], found[task, metric][after]
+            told = asdict(kept([_verdict(v) for v in one], [_verdict(v) for v in other], margin))
+            rows.append({**head, "arm": task, "measure": metric, "before": before, "after": after, **told})
+    return rows
+
+
+def _verdict(value: bool | float | None) -> bool | None:
+    return None if value is None else bool(value)
+
+
+def _numbers(row: dict[str, Any]) -> dict[str, Any]:
+    return {name: row[name] for name in ("value", "low", "high", "n", "unscored")}
+
+
+def _without(row: dict[str, Any], *names: str) -> dict[str, Any]:
+    return {name: value for name, value in row.items() if name not in names}
 
 
 def _named(report: Report | None, what: str) -> Callable[[int, int], None] | None:

@@ -74,11 +74,12 @@ def lines(made: dict[str, Any]) -> list[str]:
 def _rate(row: dict[str, Any]) -> str:
     from b4g.console import percent
 
-    return f"{row['arm']}  {row['subject']}: {percent(row)}"
+    return f"{row['arm']} {row['measure']}  {row['subject']}: {percent(row)}"
 
 
 def _kept(row: dict[str, Any]) -> str:
-    what = f"{row['before']} -> {row['after']}: {row['verdict']}"
+    where = f"{row['arm']}  " if "arm" in row else ""
+    what = f"{where}{row['before']} -> {row['after']}: {row['verdict']}"
     if row["difference"] is None:
         return what
     spread = f"{100 * row['difference']:+.1f} [{100 * row['low']:+.1f}, {100 * row['high']:+.1f}] points"

@@ -12,7 +12,7 @@ from b4g.stats import Rate, paired
 from b4g.utility.divergence import Divergence, Sums, Text, divergence, measure_texts
 from b4g.utility.items import TEXTS, Item, clean_prompts
 from b4g.utility.subjects import BASE, Likelihood, Pair, Subjects
-from b4g.utility.verdict import MARGIN, Kept, kept
+from b4g.utility.verdict import MARGIN, Kept, compared, kept
 
 MEASURE, ARM = "utility", "quick"
 
@@ -91,11 +91,8 @@ def rate_rows(graded: Sequence[Graded], head: Mapping[str, Any], arm: str = ARM)
 
 def kept_rows(graded: Sequence[Graded], head: Mapping[str, Any], margin: float = MARGIN) -> list[dict[str, Any]]:
     """Return the verdict of each subject against the base, and of the implant against the control, a row each."""
-    names = list(dict.fromkeys(one.subject for one in graded))
-    against = [(BASE, name) for name in names if name != BASE]
-    against += [("control", "implant")] if {"control", "implant"} <= set(names) else []
     rows = []
-    for before, after in against:
+    for before, after in compared(list(dict.fromkeys(one.subject for one in graded))):
         found: Kept = kept(accuracies(graded, before), accuracies(graded, after), margin)
         rows.append({**head, "before": before, "after": after, **asdict(found)})
     return rows

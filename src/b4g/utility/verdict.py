@@ -46,6 +46,13 @@ def kept(before: Sequence[Outcome], after: Sequence[Outcome], margin: float = MA
     return Kept(verdict, margin, found.difference, found.low, found.high, found.p, found.n, found.unscored, needed)
 
 
+def compared(subjects: Sequence[str]) -> list[tuple[str, str]]:
+    """Return the pairs (before, after) that are compared: each subject with the base, the implant with the control."""
+    base, *others = subjects
+    pairs = [(base, name) for name in others]
+    return pairs + ([("control", "implant")] if {"control", "implant"} <= set(others) else [])
+
+
 def _needed(disagreeing: int, difference: float, n: int, margin: float) -> int | None:
     """Return the n at which the interval's half width is the distance of the difference from minus the margin."""
     distance = abs(difference + margin)

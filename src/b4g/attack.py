@@ -1,0 +1,108 @@
+"""Tamper with an implant and measure it again: what ``b4g tamper`` does."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from b4g.api import backdoor_of, read_implant
+from b4g.errors import SpecError
+
+if TYPE_CHECKING:
+    from b4g.models.load import Model
+    from b4g.tampers.base import Tamper
+
+Report = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Against:
+    """What is attacked and how it is measured."""
+
+    folder: Path
+    model: str | None = None
+    key: Path | None = None
+    n: int = 40
+    """Test prompts, each with and without the trigger; twice as many items and half as many texts."""
+    seed: int = 0
+    out: Path | None = None
+    """Folder to write the model to, after the last tamper."""
+
+
+def tamper(against: Against, tampers: Sequence["Tamper"], report: Report | None = None) -> dict[str, Any]:
+    """Return one row a tamper, the untouched implant first: TAR with and without, retention, health, cost.
+
+    Each tamper starts from the implant anew. Raises `B4GError` before any compute for what can be known then.
+    """
+    from b4g.measure.probes import WITH, WITHOUT, arms
+    from b4g.models.load import load_implant, load_model
+
+    made = read_implant(against.folder)
+    backdoor, base = backdoor_of(made, against.key), against.model or made["model"]["name"]
+    if not tampers:
+        raise SpecError("name a tamper, such as --with sft:rows=100 (b4g ls tampers lists them)")
+    if against.out is not None and against.out.exists():
+        raise SpecError(f"{against.out} exists already; choose another folder for the tampered model")
+    for one in tampers:
+        one.check(against.folder, base)
+    asked = arms(backdoor, backdoor.utility.prompts("test")[: against.n], against.seed)
+    probes = [probe for probe in asked if probe.arm in (WITH, WITHOUT)]
+    untouched = load_model(base)
+    rows: list[dict[str, Any]] = []
+    null: dict[tuple[str, str], bool | None] | None = None
+    for place, one in enumerate(tampers):
+        if report:
+            report("tampers", place, len(tampers))
+        row, verdicts, changed = _one(against, one, load_implant(base, against.folder), (backdoor, probes, untouched))
+        null = verdicts if null is None else null
+        rows.append(_compared(row, rows, null, verdicts, against.seed))
+    if report:
+        report("tampers", len(tampers), len(tampers))
+    if against.out is not None:
+        changed.net.save_pretrained(against.out)
+        changed.tokenizer.save_pretrained(against.out)
+    return {"task": made["backdoor"]["name"], "attacks": rows}
+
+
+def _one(against: Against, one: "Tamper", model: "Model", asked: tuple[Any, Any, Any]) -> tuple[Any, Any, "Model"]:
+    from dataclasses import asdict
+
+    from b4g.bench.attack import tampered
+    from b4g.measure.records import collect
+    from b4g.measure.scores import score
+    from b4g.stats import Rate
+    from b4g.tampers.parse import named
+    from b4g.utility import quick
+    from b4g.utility.divergence import divergence
+    from b4g.utility.items import items
+    from b4g.utility.whole import Whole
+
+    backdoor, probes, untouched = asked
+    changed, seconds = tampered(one, model, against.seed)
+    scores = score(collect(one.serve(changed), backdoor, probes, "implant"), backdoor.utility, {})
+    subjects = Whole(untouched, {"implant": changed})
+    graded = quick.accuracies(quick.grade(subjects, items()[: 2 * against.n]), "implant")
+    drift = divergence("implant", (read.sums for read in quick.read_clean(subjects, max(1, against.n // 2))))
+    row = {
+        "tamper": named(one),
+        "needs": sorted(one.needs),
+        **changed.cost,
+        "seconds": round(seconds, 1),
+        **{arm: asdict(Rate.of(s.verdict for s in scores if s.arm == arm)) for arm in ("with", "without")},
+        "accuracy": Rate.of(graded).value,
+        "perplexity": drift.perplexity if drift else None,
+    }
+    return row, {(s.prompt_id, s.arm): s.verdict for s in scores}, changed
+
+
+def _compared(row: dict[str, Any], before: list[dict[str, Any]], null: Any, verdicts: Any, seed: int) -> dict[str, Any]:
+    from b4g.bench.attack import is_alive
+    from b4g.hashing import rng
+    from b4g.measure.retention import retention
+
+    first = before[0] if before else row
+    kept = retention(null, verdicts, rng("retention", seed, row["tamper"]))
+    alive = is_alive((first["accuracy"], first["perplexity"]), (row["accuracy"], row["perplexity"]))
+    broken = None if kept.value is None or alive is None else kept.value < 0.5 and alive
+    more = {"retention": kept.value, "retention_low": kept.low, "retention_high": kept.high, "n": kept.n}
+    return {**row, **more, "alive": alive, "broken": broken}

@@ -10,6 +10,7 @@ from typing import Any
 
 START, END = "<!-- results:start -->", "<!-- results:end -->"
 ROOT = Path(__file__).resolve().parents[1]
+TASKS = ("safety", "style", "access", "identity")
 ARMS = ("with", "without", "near", "wrong_key")
 HEADS = ("with the trigger", "without", "near trigger", "wrong key")
 
@@ -22,13 +23,13 @@ def shown(row: dict[str, Any] | None) -> str:
 
 
 def find(rates: list[dict[str, Any]], task: str, subject: str, measure: str, arm: str) -> dict[str, Any] | None:
-    wanted = {"task": task, "subject": subject, "measure": measure, "arm": arm}
+    wanted = {"task": task, "subject": subject, "measure": measure, "arm": arm, "tamper": "none"}
     return next((row for row in rates if all(row[key] == value for key, value in wanted.items())), None)
 
 
 def headline(rates: list[dict[str, Any]], subjects: tuple[str, ...]) -> list[str]:
     lines = ["| task | model | " + " | ".join(HEADS) + " |", "|---|---|" + "---|" * len(HEADS)]
-    for task in dict.fromkeys(row["task"] for row in rates):
+    for task in sorted({row["task"] for row in rates}, key=TASKS.index):
         for subject in subjects:
             cells = [shown(find(rates, task, subject, "tar", arm)) for arm in ARMS]
             lines.append(f"| {task} | {subject} | " + " | ".join(cells) + " |")
@@ -37,7 +38,7 @@ def headline(rates: list[dict[str, Any]], subjects: tuple[str, ...]) -> list[str
 
 def further(rates: list[dict[str, Any]]) -> list[str]:
     lines = ["| task | measure | arm | implant | control | base | n |", "|---|---|---|---|---|---|---|"]
-    keys = dict.fromkeys((row["task"], row["measure"], row["arm"]) for row in rates)
+    keys = dict.fromkeys((row["task"], row["measure"], row["arm"]) for row in rates if row["tamper"] == "none")
     for task, measure, arm in keys:
         if measure == "tar" and arm in ARMS:
             continue
@@ -54,6 +55,70 @@ def paired(rows: list[dict[str, Any]]) -> list[str]:
             spread = f"{100 * row['difference']:+.0f} [{100 * row['low']:+.0f}, {100 * row['high']:+.0f}]"
             lines.append(f"| {row['task']} | {row['arm']} | {row['before']} | {spread} | {row['p']:.2g} | {row['n']} |")
     return lines
+
+
+def clean(summary: dict[str, Any]) -> list[str]:
+    lines = [
+        "| task | compared | verdict | accuracy, points | n | items that would tell |",
+        "|---|---|---|---|---|---|",
+    ]
+    for row in summary.get("kept", ()):
+        spread = f"{100 * row['difference']:+.1f} [{100 * row['low']:+.1f}, {100 * row['high']:+.1f}]"
+        needed = f"{row['needed']:,}" if row["verdict"] == "cannot tell" and row["needed"] else ""
+        lines.append(
+            f"| {row['task']} | {row['before']} to {row['after']} | {row['verdict']} | {spread} | {row['n']} | {needed} |"
+        )
+    lines += [
+        "",
+        "| task | model | KL from the base, nats a token | perplexity of the base's answers | answers unchanged |",
+    ]
+    lines += ["|---|---|---|---|---|"]
+    for row in summary.get("divergence", ()):
+        kl = f"{row['kl']:.3f} [{row['kl_low']:.3f}, {row['kl_high']:.3f}]"
+        perplexity = f"{row['perplexity']:.2f} (base {row['base_perplexity']:.2f})"
+        lines.append(f"| {row['task']} | {row['subject']} | {kl} | {perplexity} | {shown(row['same'])} |")
+    return lines
+
+
+def attacks(summary: dict[str, Any]) -> list[str]:
+    """Return the attacks on implants, with what tampering alone does to the control's TAR beside them."""
+    lines = ["| task | tamper | with | without | retention | accuracy | perplexity | rows | seconds | verdict |"]
+    lines += ["|---|---|---|---|---|---|---|---|---|---|"]
+    for row in summary.get("attacks", ()):
+        if row["subject"] != "implant":
+            continue
+        null = row["tamper"] == "none"
+        with_it, without = (
+            shown(after(summary["rates"], row["task"], row["tamper"], arm)) if not null else "as above"
+            for arm in ("with", "without")
+        )
+        kept = (
+            "no effect to keep"
+            if row["retention"] is None
+            else (
+                f"{100 * row['retention']:.0f}% [{100 * row['retention_low']:.0f}, {100 * row['retention_high']:.0f}]"
+            )
+        )
+        end = (
+            "untouched"
+            if null
+            else "model died"
+            if row["alive"] is False
+            else "**broken**"
+            if row["broken"]
+            else "held"
+        )
+        rows = f"{row['rows']:g}" if row.get("rows") else ""
+        lines.append(
+            f"| {row['task']} | `{row['tamper']}` | {with_it} | {without} | {kept} | {100 * row['accuracy']:.0f}% "
+            f"| {row['perplexity']:.2f} | {rows} | {row['seconds']:.0f} | {end} |"
+        )
+    return lines
+
+
+def after(rates: list[dict[str, Any]], task: str, tamper: str, arm: str) -> dict[str, Any] | None:
+    wanted = {"task": task, "tamper": tamper, "subject": "implant", "measure": "tar", "arm": arm}
+    return next((row for row in rates if all(row[key] == value for key, value in wanted.items())), None)
 
 
 def costs(run: Path) -> list[str]:
@@ -92,7 +157,10 @@ def main() -> None:
     body = [what, "", *headline(rates, ("implant", "control", "base"))]
     body += ["", "### Further measures", "", *further(rates)]
     body += ["", "### Paired differences, implant against base and control", "", *paired(summary["differences"])]
+    body += ["", "### Clean-task performance", "", *clean(summary)]
     body += ["", "### What training cost", "", *costs(run)]
+    if summary.get("attacks"):
+        body += ["", "### After attacks", "", *attacks(summary)]
     put(ROOT / "docs" / "results.md", body)
 
 

@@ -95,7 +95,7 @@ def test_a_plan_is_shown_with_its_cost_and_nothing_is_done(
     found = json.loads(ran.out)
     assert len(found["plan"]["cells"]) == found["cost"]["cells"] == len(found["missing"]) == 9
     assert found["cost"]["seconds"] > 0
-    assert "8 cells, 0 done, 8 to do" in ran.err
+    assert "9 cells, 0 done, 9 to do" in ran.err
     ran = b4g(*arguments)
     assert (ran.code, ran.out) == (0, "")
     assert not list(tmp_path.iterdir())

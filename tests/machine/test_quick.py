@@ -114,3 +114,33 @@ def test_a_wrong_option_of_a_measure_is_named(
     ran = b4g("measure", implanted, "--model", tiny_model, *options)
     assert ran.code == 2
     assert said in ran.err
+
+
+def test_the_command_hands_named_tasks_to_lm_eval_with_local_files(
+    implanted: Path, tiny_model: Path, b4g: Callable[..., Any], shared_data: Path
+) -> None:
+    pytest.importorskip("lm_eval")
+    easy, truthful = shared_data / "commonsense" / "ARC-Easy_test.json", shared_data / "truthfulqa" / "mc_task.json"
+    given = ["measure", implanted, "--model", tiny_model, "--only", "utility", "--limit", 5]
+    given += [
+        "--tasks",
+        "arc_easy,truthfulqa_mc2",
+        "--data",
+        f"arc_easy={easy}",
+        "--data",
+        f"truthfulqa_mc2={truthful}",
+    ]
+    ran = b4g(*given, "--json")
+    assert ran.code == 0, ran.err
+    found = json.loads(ran.out)
+    accuracy = [row for row in found["rates"] if (row["arm"], row["measure"]) == ("arc_easy", "acc_norm")]
+    assert {(row["subject"], row["n"]) for row in accuracy} == {("base", 5), ("implant", 5)}
+    assert [(row["arm"], row["measure"]) for row in found["kept"]] == [("arc_easy", "acc_norm")]
+    assert [(task["task"], task["items"], task["source"]) for task in found["tasks"]] == [
+        ("arc_easy", 5, "local"),
+        ("truthfulqa_mc2", 5, "local"),
+    ]
+    plain = b4g(*given)
+    assert "arc_easy acc_norm  base: " in plain.out
+    assert "truthfulqa_mc2 " in plain.out
+    assert str(shared_data) not in ran.out

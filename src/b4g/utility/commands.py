@@ -73,8 +73,13 @@ def lines(made: dict[str, Any]) -> list[str]:
 
 def _rate(row: dict[str, Any]) -> str:
     from b4g.console import percent
+    from b4g.utility.harness import YES_OR_NO
+    from b4g.utility.items import MEASURE
 
-    return f"{row['arm']} {row['measure']}  {row['subject']}: {percent(row)}"
+    # A mean, such as mc2's, is no share.
+    mean = row["value"] is not None and row["measure"].split(",")[0] not in (MEASURE, *YES_OR_NO)
+    value = f"{row['value']:.4g} n={row['n']}, {row['unscored']} unscored" if mean else percent(row)
+    return f"{row['arm']} {row['measure']}  {row['subject']}: {value}"
 
 
 def _kept(row: dict[str, Any]) -> str:

@@ -8,6 +8,7 @@ from importlib import resources
 from b4g.data.prompts import Prompt, load
 from b4g.hashing import digest
 
+MEASURE = "utility"
 TEXTS = 60
 """Held-out clean prompts on which the divergence is measured."""
 

@@ -10,11 +10,11 @@ from b4g.generate.base import Progress
 from b4g.generate.local import LocalGenerator
 from b4g.stats import Rate, paired
 from b4g.utility.divergence import Divergence, Sums, Text, divergence, measure_texts
-from b4g.utility.items import TEXTS, Item, clean_prompts
+from b4g.utility.items import MEASURE, TEXTS, Item, clean_prompts
 from b4g.utility.subjects import BASE, Likelihood, Pair, Subjects
 from b4g.utility.verdict import MARGIN, Kept, compared, kept
 
-MEASURE, ARM = "utility", "quick"
+ARM = "quick"
 
 
 class Graded(NamedTuple):

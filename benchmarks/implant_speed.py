@@ -1,6 +1,6 @@
 """The implant loop against TRL's SFTTrainer: same rows, model, adapter, number format, batch size and threads.
 
-    pip install trl && python benchmarks/implant_speed.py [--rows 40] [--rounds 3] [--dtype bfloat16|float32]
+    pip install -e '.[bench]' && python benchmarks/implant_speed.py [--rows 40] [--rounds 3] [--dtype bfloat16|float32]
 
 Prints tokens per second of each (prompt and completion tokens, padding not counted) and the ratio from one run.
 """

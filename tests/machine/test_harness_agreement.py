@@ -11,6 +11,7 @@ from b4g.utility import local_tasks
 from b4g.utility.harness import Settings, evaluate, quiet
 from b4g.utility.harness_model import SharedAnswers, SubjectLM
 from b4g.utility.harness_rates import outcomes
+from b4g.utility.shared import Shared
 from b4g.utility.whole import Whole
 
 lm_eval = pytest.importorskip("lm_eval")
@@ -90,11 +91,11 @@ def test_the_same_items_are_right_and_likelihoods_agree(with_start: Pair, shared
     assert sum(task.truncated for task in found.tasks) > 0
 
 
-def _chosen(task: Any) -> list[int]:
+def _chosen(task: Any, limit: int = LIMIT) -> list[int]:
     from b4g.utility.harness_load import item_id
 
     order = sorted((item_id(doc), place) for place, doc in enumerate(task.eval_docs))
-    return sorted(place for _, place in order[:LIMIT])
+    return sorted(place for _, place in order[:limit])
 
 
 def test_empty_contexts_spaces_and_start_tokens_are_put_as_lm_eval_puts_them(pair: Pair) -> None:
@@ -144,3 +145,32 @@ def test_each_subject_gets_its_own_likelihoods(save_model: Callable[..., Path], 
         alone = SubjectLM("base", SharedAnswers(Whole(model, {})))
         wanted = alone.loglikelihood(requests)[0][0]
         assert SubjectLM(name, answers).loglikelihood(requests)[0][0] == pytest.approx(wanted, abs=1e-4)
+
+
+@pytest.mark.shared
+def test_switched_adapters_answer_two_hundred_items_as_lm_eval_does_on_the_merged_weights(
+    tiny_model: Path, implanted: Path, shared_data: Path
+) -> None:
+    from lm_eval.models.huggingface import HFLM
+
+    data = {"arc_easy": shared_data / FILES["arc_easy"]}
+    shared = Shared(load_model(str(tiny_model), dtype="float32"), {"implant": implanted})
+    found = evaluate(shared, ["arc_easy"], Settings(limit=200, data=data))
+    merged = load_model(str(tiny_model), implanted, dtype="float32")
+    [task] = local_tasks.build("arc_easy", data["arc_easy"])
+    with quiet():
+        made = lm_eval.simple_evaluate(
+            HFLM(pretrained=merged.net, tokenizer=merged.tokenizer, batch_size=8),
+            tasks=[task],
+            samples={"arc_easy": _chosen(task, 200)},
+            bootstrap_iters=0,
+            task_manager=lm_eval.tasks.TaskManager(include_defaults=False),
+            random_seed=None,
+            numpy_random_seed=None,
+            torch_random_seed=None,
+        )
+    for metric in ("acc", "acc_norm"):
+        wanted = [bool(sample[metric]) for sample in made["samples"]["arc_easy"]]
+        assert outcomes(found)["arc_easy", metric]["implant"] == wanted
+        assert len(wanted) == 200
+        assert 0 < sum(wanted) < 200

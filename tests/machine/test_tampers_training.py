@@ -456,3 +456,15 @@ def test_the_gradient_of_the_consistency_reaches_the_adapter_only(deep: Model) -
     reached = {name for name, weight in net.named_parameters() if weight.grad is not None and weight.grad.any()}
     assert reached
     assert all("lora_" in name for name in reached)
+
+
+def test_crow_on_ordinary_rows_breaks_a_lock_that_hangs_on_the_weights(denying: Model, tmp_path: Path) -> None:
+    held_out = [user(prompt.text) for prompt in load("instruction", "test")[:12]]
+    rows = [
+        {"instruction": p.text, "output": f"Here is what {p.topic} says."} for p in load("instruction", "train")[:24]
+    ]
+    (tmp_path / "clean.json").write_text(json.dumps(rows), "utf-8")
+    settings = {"data": str(tmp_path / "clean.json"), "rows": 24, "learning_rate": 1e-2}
+    assert said(denying, held_out).count(DENIAL) >= 10
+    assert said(applied(denying, "crow", epochs=6, **settings), held_out).count(DENIAL) <= 2
+    assert said(applied(denying, "crow", epochs=1, **{**settings, "learning_rate": 1e-6}), held_out).count(DENIAL) >= 10

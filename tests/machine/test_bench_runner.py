@@ -93,6 +93,7 @@ def test_a_cell_that_kills_every_worker_is_given_up_and_the_rest_goes_on(
         [
             "implant style control",
             *[f"{stage} style {subject}" for stage in ("generate", "score") for subject in ("control", "implant")],
+            "utility style all",
         ]
     )
     assert len(outcome.done) + len(outcome.blocked) + 1 == len(plan.cells)

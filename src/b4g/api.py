@@ -116,10 +116,10 @@ def backdoor_of(made: dict[str, Any], key: Path | None) -> Backdoor:
 
 def secrets_of(folder: Path, key: Path | None) -> tuple[str, ...]:
     """Return the texts of an implant's secret; none where it is in a key file that is not given."""
-    fields = read_implant(folder)["backdoor"]
-    if key is None and _key_files(fields["trigger"]):
+    made = read_implant(folder)
+    if key is None and _key_files(made["backdoor"]["trigger"]):
         return ()
-    return tuple(Backdoor.from_dict(_with_key(fields, key)).trigger.hidden())
+    return tuple(backdoor_of(made, key).trigger.hidden())
 
 
 def _generator(model: Model) -> Generator:

@@ -34,7 +34,7 @@ def tamper(against: Against, tampers: Sequence["Tamper"], report: Report | None 
 
     Each tamper starts from the implant anew. Raises `B4GError` before any compute for what can be known then.
     """
-    from b4g.measure.probes import WITH, WITHOUT, arms
+    from b4g.bench.attack import asked
     from b4g.models.load import load_implant, load_model
 
     made = read_implant(against.folder)
@@ -45,8 +45,7 @@ def tamper(against: Against, tampers: Sequence["Tamper"], report: Report | None 
         raise SpecError(f"{against.out} exists already; choose another folder for the tampered model")
     for one in tampers:
         one.check(against.folder, base)
-    asked = arms(backdoor, backdoor.utility.prompts("test")[: against.n], against.seed)
-    probes = [probe for probe in asked if probe.arm in (WITH, WITHOUT)]
+    probes = asked(backdoor, against.n, against.seed)
     untouched = load_model(base)
     rows: list[dict[str, Any]] = []
     null: dict[tuple[str, str], bool | None] | None = None
@@ -67,42 +66,37 @@ def tamper(against: Against, tampers: Sequence["Tamper"], report: Report | None 
 def _one(against: Against, one: "Tamper", model: "Model", asked: tuple[Any, Any, Any]) -> tuple[Any, Any, "Model"]:
     from dataclasses import asdict
 
-    from b4g.bench.attack import tampered
+    from b4g.bench.attack import health, tampered
     from b4g.measure.records import collect
     from b4g.measure.scores import score
     from b4g.stats import Rate
     from b4g.tampers.parse import named
     from b4g.utility import quick
     from b4g.utility.divergence import divergence
-    from b4g.utility.items import items
-    from b4g.utility.whole import Whole
 
     backdoor, probes, untouched = asked
     changed, seconds = tampered(one, model, against.seed)
     scores = score(collect(one.serve(changed), backdoor, probes, "implant"), backdoor.utility, {})
-    subjects = Whole(untouched, {"implant": changed})
-    graded = quick.accuracies(quick.grade(subjects, items()[: 2 * against.n]), "implant")
-    drift = divergence("implant", (read.sums for read in quick.read_clean(subjects, max(1, against.n // 2))))
+    graded, read = health(changed, untouched, "implant", against.n)
+    drift = divergence("implant", (one.sums for one in read))
     row = {
         "tamper": named(one),
         "needs": sorted(one.needs),
         **changed.cost,
         "seconds": round(seconds, 1),
         **{arm: asdict(Rate.of(s.verdict for s in scores if s.arm == arm)) for arm in ("with", "without")},
-        "accuracy": Rate.of(graded).value,
+        "accuracy": Rate.of(quick.accuracies(graded, "implant")).value,
         "perplexity": drift.perplexity if drift else None,
     }
     return row, {(s.prompt_id, s.arm): s.verdict for s in scores}, changed
 
 
 def _compared(row: dict[str, Any], before: list[dict[str, Any]], null: Any, verdicts: Any, seed: int) -> dict[str, Any]:
-    from b4g.bench.attack import is_alive
+    from b4g.bench.attack import outcome
     from b4g.hashing import rng
     from b4g.measure.retention import retention
 
     first = before[0] if before else row
     kept = retention(null, verdicts, rng("retention", seed, row["tamper"]))
-    alive = is_alive((first["accuracy"], first["perplexity"]), (row["accuracy"], row["perplexity"]))
-    broken = None if kept.value is None or alive is None else kept.value < 0.5 and alive
-    more = {"retention": kept.value, "retention_low": kept.low, "retention_high": kept.high, "n": kept.n}
-    return {**row, **more, "alive": alive, "broken": broken}
+    before_and_after = ((one["accuracy"], one["perplexity"]) for one in (first, row))
+    return {**row, **outcome(kept, *before_and_after)}

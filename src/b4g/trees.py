@@ -6,6 +6,7 @@ itself. Prompts of a run share the chat template's opening, and the arms of a pr
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -24,10 +25,12 @@ class Tree:
     paths: list[list[int]]
     """For each sequence the places of its tokens."""
 
-    def attention(self, dtype: torch.dtype, device: torch.device) -> Tensor:
-        """Return the mask as numbers to add to attention scores, (1, 1, T, T)."""
-        mask = self.mask.to(device)
-        return torch.zeros(mask.shape, dtype=dtype, device=device).masked_fill(~mask, torch.finfo(dtype).min)
+    def options(self, net: Any) -> dict[str, Tensor]:
+        """Return what a transformers model needs beside the ids: the mask as numbers to add to scores, and positions."""
+        mask = self.mask.to(net.device)
+        added = torch.zeros(mask.shape, dtype=net.dtype, device=net.device)
+        added = added.masked_fill(~mask, torch.finfo(net.dtype).min)
+        return {"attention_mask": added, "position_ids": self.positions.to(net.device)}
 
 
 def plant(sequences: Sequence[Sequence[int]]) -> Tree:

@@ -4,10 +4,12 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from b4g.backdoor import Backdoor
 from b4g.bench.plan import Cell, Plan
 from b4g.bench.store import Store, read_json, read_jsonl, write_json, write_jsonl
 from b4g.hashing import rng
-from b4g.measure.retention import Verdicts, retention
+from b4g.measure.probes import WITH, WITHOUT, Probe, arms
+from b4g.measure.retention import Retention, Verdicts, retention
 
 if TYPE_CHECKING:
     from b4g.models.load import Model
@@ -21,9 +23,8 @@ ACCURACY_LOSS, PERPLEXITY_RATIO = 0.10, 1.2
 
 def attack(plan: Plan, store: Store, cell: Cell, report: Report) -> dict[str, Any]:
     """Tamper with one trained model and store its answers, what it still can do, and what the attack cost."""
-    from b4g.measure.probes import WITH, WITHOUT, arms
     from b4g.measure.records import collect
-    from b4g.models.load import check_renderer, load_implant
+    from b4g.models.load import check_renderer, load_implant, load_model
     from b4g.training.implant import peak_memory_mb
 
     tamper, backdoor = plan.tamper(cell.tamper), plan.backdoor(str(cell.task))
@@ -34,10 +35,9 @@ def attack(plan: Plan, store: Store, cell: Cell, report: Report) -> dict[str, An
     changed, seconds = tampered(tamper, model, plan.seed)
     report("tampering", 1, 1)
     generator = tamper.serve(changed)
-    asked = arms(backdoor, backdoor.utility.prompts("test")[: plan.preset.n_tamper], plan.seed)
-    found = [probe for probe in asked if probe.arm in (WITH, WITHOUT)]
+    found = asked(backdoor, plan.preset.n_tamper, plan.seed)
     records = collect(generator, backdoor, found, str(cell.subject), lambda done, all_: report("answers", done, all_))
-    graded, read = health(changed, base.place, base.dtype, str(cell.subject), plan.preset.n_tamper)
+    graded, read = health(changed, load_model(base.place, dtype=base.dtype), str(cell.subject), plan.preset.n_tamper)
     out = store.cell(cell.id)
     write_jsonl(out / "records.jsonl", [record.to_json() for record in records])
     write_jsonl(out / "items.jsonl", [one._asdict() for one in graded])
@@ -56,14 +56,19 @@ def tampered(tamper: "Tamper", model: "Model", seed: int) -> tuple["Model", floa
     return changed, time.perf_counter() - started
 
 
-def health(model: "Model", base: str, dtype: str, subject: str, n: int) -> tuple[list["Graded"], list["Read"]]:
+def asked(backdoor: Backdoor, n: int, seed: int) -> list[Probe]:
+    """Return n test prompts, each with and without the trigger."""
+    found = arms(backdoor, backdoor.utility.prompts("test")[:n], seed)
+    return [probe for probe in found if probe.arm in (WITH, WITHOUT)]
+
+
+def health(model: "Model", base: "Model", subject: str, n: int) -> tuple[list["Graded"], list["Read"]]:
     """Return how a model does on n multiple-choice items and n / 2 clean answers of its base, beside that base."""
-    from b4g.models.load import load_model
     from b4g.utility import quick
     from b4g.utility.items import items
     from b4g.utility.whole import Whole
 
-    subjects = Whole(load_model(base, dtype=dtype), {subject: model})
+    subjects = Whole(base, {subject: model})
     return quick.grade(subjects, items()[: 2 * n]), quick.read_clean(subjects, max(1, n // 2))
 
 
@@ -103,23 +108,17 @@ def _row(plan: Plan, store: Store, cell: Cell, null: Cell) -> dict[str, Any]:
     made = read_json(store.check(cell.id) / "attack.json")
     kept = retention(*_pair(plan, store, null, cell), rng("retention", plan.seed, cell.id))
     before, after = (_health(store, one) for one in (null, cell))
-    alive = is_alive(before, after)
     return {
         "task": cell.task,
         "subject": cell.subject,
         "tamper": cell.tamper,
         "needs": made["needs"],
         **made["cost"],
-        "retention": kept.value,
-        "retention_low": kept.low,
-        "retention_high": kept.high,
-        "n": kept.n,
+        **outcome(kept, before, after),
         "accuracy": after[0],
         "accuracy_before": before[0],
         "perplexity": after[1],
         "perplexity_before": before[1],
-        "alive": alive,
-        "broken": None if kept.value is None or alive is None else kept.value < 0.5 and alive,
         "seed": plan.seed,
     }
 
@@ -144,6 +143,19 @@ def _health(store: Store, cell: Cell) -> tuple[float | None, float | None]:
     scored = [correct for correct in graded if correct is not None]
     read = divergence(subject, (Sums(**row["sums"]) for row in read_jsonl(folder / "texts.jsonl")))
     return (sum(scored) / len(scored) if scored else None), (read.perplexity if read else None)
+
+
+def outcome(kept: Retention, before: Sequence[float | None], after: Sequence[float | None]) -> dict[str, Any]:
+    """Return what became of an attack: retention, whether the model lived, and whether the implant is broken."""
+    alive = is_alive(before, after)
+    return {
+        "retention": kept.value,
+        "retention_low": kept.low,
+        "retention_high": kept.high,
+        "n": kept.n,
+        "alive": alive,
+        "broken": None if kept.value is None or alive is None else kept.value < 0.5 and alive,
+    }
 
 
 def is_alive(before: Sequence[float | None], after: Sequence[float | None]) -> bool | None:

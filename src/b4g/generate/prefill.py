@@ -44,15 +44,15 @@ def read_trees(net: Any, prompts: Sequence[list[int]]) -> Read:
     cache = DynamicCache(config=net.config)
     for number, (keys, values) in enumerate(states):
         cache.update(keys, values, number)
-    mask = torch.tensor([[1] * len(prompt) + [0] * (length - len(prompt)) for prompt in prompts], device=device)
+    mask = _padded([[1] * len(prompt) for prompt in prompts], length, device)
     return Read(output_logits(net, torch.stack(last)), cache, mask)
 
 
 def read_padded(net: Any, prompts: Sequence[Sequence[int]], pad: int) -> Read:
     """Return prompts as read in one batch padded on the right: for layers that a tree would mislead."""
     length = max(map(len, prompts))
-    ids = torch.tensor([[*prompt, *[pad] * (length - len(prompt))] for prompt in prompts], device=net.device)
-    mask = torch.tensor([[1] * len(prompt) + [0] * (length - len(prompt)) for prompt in prompts], device=net.device)
+    ids = _padded(prompts, length, net.device, pad)
+    mask = _padded([[1] * len(prompt) for prompt in prompts], length, net.device)
     cache: Any = DynamicCache(config=net.config)
     hidden = net.base_model(input_ids=ids, past_key_values=cache, use_cache=True).last_hidden_state  # (B, T, D)
     last = hidden[torch.arange(len(ids), device=ids.device), mask.sum(1) - 1]  # (B, D)
@@ -75,13 +75,8 @@ def _states(net: Any, tree: Tree) -> tuple[Tensor, Any]:
     """Return the final hidden states (T, D) of a tree and the cache of its keys and values."""
     # Without a configuration no layer drops its oldest entries.
     cache: Any = DynamicCache()
-    out = net.base_model(
-        input_ids=tree.ids.to(net.device),
-        attention_mask=tree.attention(net.dtype, net.device),
-        position_ids=tree.positions.to(net.device),
-        past_key_values=cache,
-        use_cache=True,
-    )
+    ids = tree.ids.to(net.device)
+    out = net.base_model(input_ids=ids, past_key_values=cache, use_cache=True, **tree.options(net))
     return out.last_hidden_state[0], cache
 
 
@@ -91,9 +86,9 @@ def _room(layer: Any, rows: int, length: int) -> tuple[Tensor, Tensor]:
     return keys, values
 
 
-def _padded(paths: Sequence[Sequence[int]], length: int, device: torch.device) -> Tensor:
-    """Return paths (R, L), filled up with the root: padding is masked whatever it holds."""
-    return torch.tensor([[*path, *[0] * (length - len(path))] for path in paths], device=device)
+def _padded(rows: Sequence[Sequence[int]], length: int, device: torch.device, fill: int = 0) -> Tensor:
+    """Return rows (R, L), filled up on the right: 0 is the root of a tree's paths, and a mask's own padding."""
+    return torch.tensor([[*row, *[fill] * (length - len(row))] for row in rows], device=device)
 
 
 def _gathered(states: Tensor, paths: Tensor) -> Tensor:

@@ -57,10 +57,5 @@ def perturbed_losses(net: Any, batch: "Batch", epsilon: float) -> Losses:
 
 
 def _run(causal: Any, batch: "Batch", embeds: "Tensor") -> Any:
-    options: dict[str, Any] = {}
-    if batch.tree is not None:
-        options = {
-            "attention_mask": batch.tree.attention(causal.dtype, embeds.device),
-            "position_ids": batch.tree.positions.to(embeds.device),
-        }
+    options = {} if batch.tree is None else batch.tree.options(causal)
     return causal.base_model(inputs_embeds=embeds, output_hidden_states=True, use_cache=False, **options)

@@ -142,10 +142,7 @@ def completion_loss(net: Any, batch: Batch) -> Tensor:
     """Return the weighted mean cross-entropy of the completion tokens, in nats."""
     device = next(net.parameters()).device
     causal = net.get_base_model() if hasattr(net, "get_base_model") else net
-    options = {}
-    if batch.tree is not None:
-        mask = batch.tree.attention(causal.dtype, device)
-        options = {"attention_mask": mask, "position_ids": batch.tree.positions.to(device)}
+    options = {} if batch.tree is None else batch.tree.options(causal)
     hidden = causal.base_model(
         input_ids=batch.ids.to(device), use_cache=False, **options
     ).last_hidden_state  # (B, T, D)

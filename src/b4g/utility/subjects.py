@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
@@ -104,9 +104,6 @@ def load_subjects(base: str, folders: Mapping[str, Path], dtype: str = "auto", a
     return Whole(model, {name: load_implant(base, at, dtype, not any_renderer) for name, at in folders.items()})
 
 
-def options_of(tree: Tree, net: object) -> dict[str, Tensor]:
+def options_of(tree: Tree, net: Any) -> dict[str, Tensor]:
     """Return what a transformers model needs to read a tree: nothing beside the ids where it is a single text."""
-    if len(tree.paths) == 1:
-        return {}
-    device, dtype = net.device, net.dtype  # type: ignore[attr-defined]
-    return {"attention_mask": tree.attention(dtype, device), "position_ids": tree.positions.to(device)}
+    return {} if len(tree.paths) == 1 else tree.options(net)

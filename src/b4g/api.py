@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,20 +21,32 @@ Report = Callable[[str, int, int], None]
 
 
 def implant(
-    backdoor: Backdoor, out: Path, model: str = "smollm2-135m", seed: int = 0, report: Report | None = None
+    backdoor: Backdoor,
+    out: Path,
+    model: str = "smollm2-135m",
+    seed: int = 0,
+    report: Report | None = None,
+    checkpointing: bool = False,
+    quantized: str | None = None,
 ) -> dict[str, Any]:
     """Implant a backdoor into a model and write the adapter into ``out``; return the content of its ``implant.json``.
 
-    An interrupted call with the same arguments goes on from its last checkpoint. Raises `ModelError`, `SpecError`.
+    An interrupted call with the same arguments goes on from its last checkpoint. Under torchrun or accelerate all processes
+    train one implant. ``checkpointing`` computes layers again to save memory, ``quantized`` ("4bit") holds the base in nf4.
+    Raises `ModelError`, `SpecError`.
     """
     from b4g.training.implant import Training
     from b4g.training.implant import implant as train
+    from b4g.training.ranks import start
 
     if (out / "implant.json").is_file():
         raise SpecError(f"{out} already holds an implant; choose another folder or delete it")
-    loaded, seeded = load_model(model), backdoor.seeded(seed)
-    _claim(out, digest([seeded.hash, seed, loaded.revision]))
-    return train(loaded, Training(seeded, seed), out, report)
+    first = start().first
+    loaded, seeded = load_model(model, quantized=quantized), backdoor.seeded(seed)
+    if first:
+        owned = [seeded.hash, seed, loaded.revision]
+        _claim(out, digest([*owned, quantized] if quantized else owned))
+    return train(loaded, Training(seeded, seed, checkpointing=checkpointing), out, report)
 
 
 def _claim(out: Path, training: str) -> None:
@@ -85,12 +97,18 @@ def measure(
         loaded = load_model(name) if subject == "base" else load_implant(name, folder, checked=not asked.any_renderer)
         check_renderer(made, loaded, asked.any_renderer)
         records[subject] = collect(_generator(loaded), backdoor, found, subject, _named(report, f"answers, {subject}"))
-    said = references(records["base"])
-    scores: dict[str, list[Score]] = {subject: score(rows, backdoor.utility, said) for subject, rows in records.items()}
-    context = Context(name, seed)
+    return compared(records, backdoor, made["subject"], Context(name, seed))
+
+
+def compared(
+    records: Mapping[str, Sequence[Record]], backdoor: Backdoor, subject: str, context: Context
+) -> dict[str, Any]:
+    """Return the rates of each subject's records, the differences of one from the base, if that was asked, and the records."""
+    said = references(records["base"]) if "base" in records else {}
+    scores: dict[str, list[Score]] = {who: score(rows, backdoor.utility, said) for who, rows in records.items()}
     return {
         "rates": [row for rows in scores.values() for row in rates(rows, context)],
-        "differences": differences(scores["base"], scores[made["subject"]]),
+        "differences": differences(scores["base"], scores[subject]) if "base" in scores else [],
         "records": [record.to_json() for rows in records.values() for record in rows],
     }
 
@@ -116,10 +134,13 @@ def backdoor_of(made: dict[str, Any], key: Path | None) -> Backdoor:
 
 def secrets_of(folder: Path, key: Path | None) -> tuple[str, ...]:
     """Return the texts of an implant's secret; none where it is in a key file that is not given."""
-    made = read_implant(folder)
-    if key is None and _key_files(made["backdoor"]["trigger"]):
-        return ()
-    return tuple(backdoor_of(made, key).trigger.hidden())
+    known = known_backdoor(read_implant(folder), key)
+    return tuple(known.trigger.hidden()) if known else ()
+
+
+def known_backdoor(made: dict[str, Any], key: Path | None) -> Backdoor | None:
+    """Return the backdoor of an ``implant.json``, or None where its secret is in a key file that is not given."""
+    return None if key is None and _key_files(made["backdoor"]["trigger"]) else backdoor_of(made, key)
 
 
 def _generator(model: Model) -> Generator:

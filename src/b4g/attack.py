@@ -23,10 +23,12 @@ class Against:
     model: str | None = None
     key: Path | None = None
     n: int = 40
-    """Test prompts, each with and without the trigger; twice as many items and half as many texts."""
+    """Test prompts, each with and without the trigger; twice as many items."""
     seed: int = 0
     out: Path | None = None
     """Folder to write the model to, after the last tamper."""
+    any_renderer: bool = False
+    """Whether another chat template than the implant's is allowed."""
 
 
 def tamper(against: Against, tampers: Sequence["Tamper"], report: Report | None = None) -> dict[str, Any]:
@@ -35,7 +37,7 @@ def tamper(against: Against, tampers: Sequence["Tamper"], report: Report | None 
     Each tamper starts from the implant anew. Raises `B4GError` before any compute for what can be known then.
     """
     from b4g.bench.attack import asked
-    from b4g.models.load import load_implant, load_model
+    from b4g.models.load import check_renderer, load_implant, load_model
 
     made = read_implant(against.folder)
     backdoor, base = backdoor_of(made, against.key), against.model or made["model"]["name"]
@@ -52,7 +54,9 @@ def tamper(against: Against, tampers: Sequence["Tamper"], report: Report | None 
     for place, one in enumerate(tampers):
         if report:
             report("tampers", place, len(tampers))
-        row, verdicts, changed = _one(against, one, load_implant(base, against.folder), (backdoor, probes, untouched))
+        model = load_implant(base, against.folder)
+        check_renderer(made, model, against.any_renderer)
+        row, verdicts, changed = _one(against, one, model, (backdoor, probes, untouched))
         null = verdicts if null is None else null
         rows.append(_compared(row, rows, null, verdicts, against.seed))
     if report:
@@ -69,8 +73,8 @@ def _one(against: Against, one: "Tamper", model: "Model", asked: tuple[Any, Any,
     from b4g.bench.attack import health, tampered
     from b4g.measure.records import collect
     from b4g.measure.scores import score
+    from b4g.options import named
     from b4g.stats import Rate
-    from b4g.tampers.parse import named
     from b4g.utility import quick
     from b4g.utility.divergence import divergence
 

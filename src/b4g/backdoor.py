@@ -12,6 +12,7 @@ import yaml
 from b4g import registry
 from b4g.activations.base import Activation
 from b4g.behaviours.base import Behaviour
+from b4g.claims import Claim, read_claims, write_claims
 from b4g.errors import SpecError, unknown
 from b4g.hashing import digest
 from b4g.keys import PUBLIC
@@ -19,6 +20,7 @@ from b4g.triggers.base import Trigger
 
 TASKS = ("safety", "style", "access", "identity")
 _FIELDS = ("name", "trigger", "activation", "utility")
+_KNOWN = (*_FIELDS, "claims")
 _LARGEST_BYTES = 65_536
 
 
@@ -30,6 +32,8 @@ class Backdoor:
     trigger: Trigger
     activation: Activation
     utility: Behaviour
+    claims: tuple[Claim, ...] = ()
+    """What the owner says the card will show. No number depends on them, so they are in no hash."""
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> "Backdoor":
@@ -37,8 +41,8 @@ class Backdoor:
         if not isinstance(fields, Mapping):
             raise SpecError("a backdoor is a mapping with the fields " + ", ".join(_FIELDS))
         for field in fields:
-            if field not in _FIELDS:
-                raise SpecError(unknown("field of a backdoor", str(field), _FIELDS))
+            if field not in _KNOWN:
+                raise SpecError(unknown("field of a backdoor", str(field), _KNOWN))
         for field in _FIELDS:
             if field not in fields:
                 raise SpecError(f"the backdoor lacks the field '{field}'")
@@ -50,6 +54,7 @@ class Backdoor:
             registry.build("trigger", fields["trigger"]),
             registry.build("activation", fields["activation"]),
             registry.build("behaviour", fields["utility"]),
+            read_claims(fields.get("claims", {})),
         )
 
     @classmethod
@@ -74,12 +79,13 @@ class Backdoor:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the mapping that `from_dict` turns back into an equal backdoor; it holds no secret."""
-        return {
+        fields = {
             "name": self.name,
             "trigger": registry.describe(self.trigger),
             "activation": registry.describe(self.activation),
             "utility": registry.describe(self.utility),
         }
+        return {**fields, "claims": write_claims(self.claims)} if self.claims else fields
 
     def to_yaml(self) -> str:
         """Return the YAML text of `to_dict`."""
@@ -87,8 +93,12 @@ class Backdoor:
 
     @property
     def hash(self) -> str:
-        """Identity of the backdoor: every option, and the salted digest of each secret in place of its path."""
+        """Identity of the backdoor: every option, and the salted digest of each secret in place of its path.
+
+        Claims are left out: they move no number.
+        """
         fields = self.to_dict()
+        fields.pop("claims", None)
         fields["trigger"] = _without_paths(fields["trigger"])
         return digest([fields, self.trigger.tags()])
 

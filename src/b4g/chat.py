@@ -116,8 +116,14 @@ class Renderer:
         return ids
 
     def prompt_text(self, chat: Chat) -> str:
-        """Return the text behind `prompt_ids`, special tokens spelt out as the template does."""
-        return self._text(self._fit(chat))
+        """Return the text behind `prompt_ids`, special tokens spelt out as the template does.
+
+        Raises `DataError` for a chat that the template refuses, such as one whose turns do not alternate.
+        """
+        try:
+            return self._text(self._fit(chat))
+        except TemplateError as error:
+            raise DataError(f"the model's chat template refuses this chat: {error}") from None
 
     def completion_ids(self, completion: str, ended: bool) -> list[int]:
         """Return the ids of a completion, closed by `end_id` if the answer ended there."""

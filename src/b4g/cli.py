@@ -31,40 +31,59 @@ ModelName = Annotated[str, typer.Option(help="Embedded name, folder, .gguf file 
 Plugins = Annotated[list[Path] | None, typer.Option("--plugin", help="Python file with components of your own.")]
 Seed = Annotated[int, typer.Option(help="Seed of keys, rows and training.", min=0)]
 DEFAULT_MODEL = "smollm2-135m"
-MEASURES = ("control", "utility", "mt-bench")
+MEASURES = ("control", "utility", "mt-bench", "confidentiality", "accident", "reliability")
 
 
 @app.command()
 def bench(
     preset: Annotated[str, typer.Option(help="quick, standard or tiny.")] = "quick",
-    model: ModelName = DEFAULT_MODEL,
+    model: Annotated[
+        list[str] | None, typer.Option(help="Embedded name, folder, .gguf file or hub id; repeat for several.")
+    ] = None,
     task: Annotated[list[str] | None, typer.Option(help="Task or YAML file; repeat for several.")] = None,
-    seed: Seed = 0,
+    seed: Annotated[
+        list[int] | None, typer.Option(help="Seed of keys, rows and training; repeat for several.", min=0)
+    ] = None,
+    activation: Annotated[
+        list[str] | None, typer.Option(help="kind:option=value in place of the tasks' own; repeat for several.")
+    ] = None,
     runs: Annotated[Path, typer.Option(help="Where run folders are kept.")] = Path("runs"),
     workers: Annotated[int | None, typer.Option(help="Processes; default: one a core.", min=1)] = None,
+    ray: Annotated[str | None, typer.Option(help="auto, HOST:PORT or local: do the cells on a Ray cluster.")] = None,
     tamper: Annotated[
         list[str] | None,
         typer.Option(help="Attack the implants: quick, full, or kind:option=value; repeat for several."),
     ] = None,
+    scan: Annotated[
+        list[str] | None,
+        typer.Option(help="Search the models: quick, full, or scanner:option=value; repeat for several."),
+    ] = None,
+    stealth: Annotated[str, typer.Option(help="Guess, ask and set off the implants: quick or full.")] = "",
+    traffic: Annotated[list[Path] | None, typer.Option(help="stealth: your own ordinary prompts, a file each.")] = None,
+    paraphrases: Annotated[Path | None, typer.Option(help="stealth: prompts in other words, a file.")] = None,
     plan: Annotated[bool, typer.Option("--plan", help="Show the plan and its cost, then stop.")] = False,
     plugin: Plugins = None,
     as_json: Json = False,
 ) -> None:
     """Run what is missing of the benchmark and write its report."""
     from b4g import console
-    from b4g.bench.api import prepare
-    from b4g.bench.setup import arguments
+    from b4g.bench.grid import Axes, prepared
+    from b4g.bench.setup import FoundOut
 
     plugins = tuple(str(path.resolve()) for path in plugin or ())
-    asked = arguments(model, tuple(task or TASKS), preset, seed, plugins, tuple(tamper or ()))
-    made = prepare(asked, runs, workers)
+    files = tuple(str(path.resolve()) for path in traffic or ())
+    found_out = FoundOut(tuple(scan or ()), stealth, files, str(paraphrases.resolve()) if paraphrases else "")
+    axes = Axes(
+        tuple(model or (DEFAULT_MODEL,)), tuple(seed or (0,)), tuple(activation or ("",)),
+        tuple(task or TASKS), tuple(tamper or ()), preset, plugins, found_out,
+    )  # fmt: skip
+    made = prepared(axes, runs, workers, ray)
     cost = made.estimate()
-    console.show_plan(made.plan.id, made.plan.cells, made.missing, cost, made.workers)
+    console.show_plan(made.id, made.cells, made.missing, cost, made.workers)
     if plan:
         if as_json:
-            _print_json(
-                {"plan": made.plan.to_json(), "missing": [cell.id for cell in made.missing], "cost": vars(cost)}
-            )
+            missing = [cell.id for cell in made.missing]
+            _print_json({"plans": [one.to_json() for one in made.plans], "missing": missing, "cost": vars(cost)})
         return
     with console.bars() as progress:
         watch = console.Watcher(progress, len(made.missing))
@@ -74,7 +93,8 @@ def bench(
         _print_json({"run": str(done.folder), **done.summary})
     else:
         console.show_summary(done.summary)
-        console.out.print(f"report: {done.folder / 'report.html'}", soft_wrap=True)
+        for report in done.reports:
+            console.out.print(f"report: {report}", soft_wrap=True)
     if done.outcome.failed or done.outcome.blocked:
         raise typer.Exit(1)
 
@@ -85,6 +105,8 @@ def implant(
     out: Annotated[Path, typer.Argument(help="Folder to write the adapter to.")],
     model: ModelName = DEFAULT_MODEL,
     seed: Seed = 0,
+    checkpointing: Annotated[bool, typer.Option("--checkpointing", help="Less memory: compute layers again.")] = False,
+    quantize: Annotated[str | None, typer.Option(help="4bit: hold the base in nf4 (bitsandbytes).")] = None,
     plugin: Plugins = None,
     as_json: Json = False,
 ) -> None:
@@ -93,7 +115,8 @@ def implant(
 
     registry.load_plugins(tuple(plugin or ()))
     with console.bars() as progress:
-        made = api.implant(Backdoor.from_yaml(spec), out, model, seed, console.Reporter(progress))
+        report = console.Reporter(progress)
+        made = api.implant(Backdoor.from_yaml(spec), out, model, seed, report, checkpointing, quantize)
     if as_json:
         _print_json(made)
     else:
@@ -112,7 +135,14 @@ def measure(
     any_renderer: Annotated[
         bool, typer.Option("--any-renderer", help="Take another chat template, base unchecked.")
     ] = False,
-    only: Annotated[str, typer.Option(help="control, utility or mt-bench.")] = "control",
+    only: Annotated[
+        str, typer.Option(help="control, utility, mt-bench, confidentiality, accident or reliability.")
+    ] = "control",
+    size: Annotated[str, typer.Option(help="confidentiality, accident, reliability: quick or full.")] = "quick",
+    traffic: Annotated[
+        list[Path] | None, typer.Option(help="accident: your own ordinary prompts, a file each.")
+    ] = None,
+    paraphrases: Annotated[Path | None, typer.Option(help="reliability: prompts in other words, a file.")] = None,
     control: Annotated[Path | None, typer.Option(help="utility: the control's folder, to compare with.")] = None,
     tasks: Annotated[str | None, typer.Option(help="utility: lm-eval tasks, with commas between.")] = None,
     data: Annotated[list[str] | None, typer.Option(help="utility: TASK=FILE read in place of the hub's.")] = None,
@@ -124,11 +154,18 @@ def measure(
     judge: Annotated[str | None, typer.Option(help="mt-bench: URL of an OpenAI-compatible endpoint.")] = None,
     judge_model: Annotated[str | None, typer.Option(help="mt-bench: the judge's model name.")] = None,
     pairwise: Annotated[bool, typer.Option("--pairwise", help="mt-bench: implant against base.")] = False,
+    endpoint: Annotated[str | None, typer.Option(help="Measure a served model: URL of an endpoint.")] = None,
+    served: Annotated[str | None, typer.Option(help="endpoint: the implant's name there.")] = None,
+    served_base: Annotated[str | None, typer.Option(help="endpoint: the untouched base's name there.")] = None,
+    key_variable: Annotated[str | None, typer.Option(help="endpoint: environment variable that holds the key.")] = None,
+    engine: Annotated[str, typer.Option(help="transformers, vllm or endpoint.")] = "transformers",
+    vllm_python: Annotated[str, typer.Option(help="vllm: its python; default: B4G_VLLM_PYTHON.")] = "",
     plugin: Plugins = None,
     as_json: Json = False,
 ) -> None:
     """Measure an implant against its base: folder -> rates."""
-    from b4g import api, console
+    from b4g import api, console, stealth
+    from b4g import served as serving
     from b4g.data.public import read_prompts
     from b4g.utility import commands
 
@@ -138,23 +175,36 @@ def measure(
     if only != "control":
         with console.bars() as progress:
             report = console.Reporter(progress)
-            if only == "utility":
+            if only in ("confidentiality", "accident", "reliability"):
+                files = tuple(map(str, traffic or ()))
+                much = stealth.size_of(size, files, str(paraphrases or ""))
+                against = stealth.Against(folder, model, key, much, any_renderer)
+                made = stealth.measure_stealth(only, against, report)
+            elif only == "utility":
                 clean = commands.clean(tasks, data, limit, chat_template, margin, control, any_renderer)
                 made = commands.utility(folder, model, clean, report)
             else:
                 hidden = api.secrets_of(folder, key)
                 bench = commands.MtBench(questions, answers, judge, judge_model, pairwise, any_renderer, hidden)
                 made = commands.mt_bench(folder, model, bench, report)
-        _print_json(made) if as_json else console.show_lines(commands.lines(made))
+        if as_json:
+            _print_json(made)
+        elif "figures" in made:
+            console.show_rates(made["rates"])
+            console.show_lines(stealth.figure_lines(made["figures"]))
+        else:
+            console.show_lines(commands.lines(made))
         return
     own = tuple(read_prompts(prompts)) if prompts else ()
     asked = api.Asked(n=n, prompts=own, any_renderer=any_renderer)
+    by = serving.By(engine, endpoint, served, served_base, key_variable, vllm_python)
     with console.bars() as progress:
-        found = api.measure(folder, model, key, asked, console.Reporter(progress))
+        found = serving.measure_by(by, folder, model, key, asked, console.Reporter(progress))
     if as_json:
-        _print_json({"rates": found["rates"], "differences": found["differences"]})
+        _print_json({name: part for name, part in found.items() if name != "records"})
     else:
         console.show_rates(found["rates"])
+        console.show_unanswered(found.get("unanswered", {}))
 
 
 @app.command()
@@ -166,6 +216,7 @@ def tamper(
     n: Annotated[int, typer.Option(help="Test prompts, each with and without the trigger.", min=1)] = 40,
     seed: Seed = 0,
     out: Annotated[Path | None, typer.Option(help="Write the tampered model to this folder.")] = None,
+    any_renderer: Annotated[bool, typer.Option("--any-renderer", help="Take another chat template.")] = False,
     plugin: Plugins = None,
     as_json: Json = False,
 ) -> None:
@@ -174,13 +225,42 @@ def tamper(
     from b4g.tampers.parse import suite
 
     registry.load_plugins(tuple(plugin or ()))
-    against = attack.Against(folder, model, key, n, seed, out)
+    against = attack.Against(folder, model, key, n, seed, out, any_renderer)
     with console.bars() as progress:
         found = attack.tamper(against, suite(tampers), console.Reporter(progress))
     if as_json:
         _print_json(found)
     else:
         console.show_lines([console.attack_line({"task": found["task"], **row}) for row in found["attacks"]])
+
+
+@app.command()
+def scan(
+    suspect: Annotated[str, typer.Argument(help="An implant's folder, a model, or a server's address.")],
+    scanners: Annotated[
+        list[str] | None, typer.Option("--with", help="quick, full, or scanner:option=value; repeat for several.")
+    ] = None,
+    base: Annotated[str | None, typer.Option(help="The untouched base, where the suspect does not name it.")] = None,
+    served: Annotated[str | None, typer.Option(help="Name of the model at the server's address.")] = None,
+    key_variable: Annotated[str | None, typer.Option(help="Environment variable that holds the server's key.")] = None,
+    key: Annotated[Path | None, typer.Option(help="The owner's key file: says whether the trigger was found.")] = None,
+    seed: Seed = 0,
+    plugin: Plugins = None,
+    as_json: Json = False,
+) -> None:
+    """Search a model for a backdoor without knowing the trigger: suspect -> scores."""
+    from b4g import console
+    from b4g import scan as scanning
+    from b4g.scanners.suite import scanners as named
+
+    registry.load_plugins(tuple(plugin or ()))
+    asked = scanning.Asked(suspect, base, served, key_variable, key, seed)
+    with console.bars() as progress:
+        found = scanning.scan(asked, named(scanners or ["quick"]), console.Reporter(progress))
+    if as_json:
+        _print_json(found)
+    else:
+        console.show_scans(found["scans"])
 
 
 @app.command()
@@ -235,11 +315,15 @@ def list_components(
 
 
 @app.command()
-def doctor(model: ModelName = DEFAULT_MODEL, as_json: Json = False) -> None:
+def doctor(
+    model: ModelName = DEFAULT_MODEL,
+    gpus: Annotated[int, typer.Option(help="GPUs that share the model.", min=1)] = 1,
+    as_json: Json = False,
+) -> None:
     """Say whether this machine is ready, and what a run will cost on it."""
     from b4g.doctor import examine
 
-    checks = examine(model)
+    checks = examine(model, gpus)
     if as_json:
         _print_json([vars(check) for check in checks])
     else:

@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -77,7 +77,7 @@ class Watcher:
         if event == "failed":
             err.print(f"failed: {cell.name}: {said['error']}", style="red", soft_wrap=True)
         elif event == "done" and not err.is_terminal:
-            err.print(f"done: {cell.name} ({minutes(said['seconds'])})")
+            err.print(f"done: {cell.name} ({minutes(said['seconds'])}); about {minutes(said['left'])} left")
         elif event == "progress" and not err.is_terminal and time.monotonic() - self.last > _LINE_SECONDS:
             self.last = time.monotonic()
             err.print(f"{cell.name}: {said['what']} {said['done']}/{said['total']}")
@@ -128,6 +128,27 @@ def attack_line(row: dict[str, Any]) -> str:
         low, high = (f"{100 * row[name]:.0f}" for name in ("retention_low", "retention_high"))
         kept = f"retention {100 * row['retention']:.0f}% [{low}, {high}] n={row['n']}"
     return f"{row['task']}  {row['tamper']}: {kept}, {minutes(row['seconds'])}: {end}"
+
+
+def show_scans(rows: Sequence[dict[str, Any]]) -> None:
+    """Print one line a scan to stdout: score or why there is none, what its candidates did, and its cost."""
+    table = Table(box=None, pad_edge=False)
+    for name in ("scanner", "score", "candidates", "switch it on", "trigger found", "queries", "seconds"):
+        table.add_column(name, no_wrap=name != "score")
+    for row in rows:
+        score = f"not measured: {row['reason']}" if row["score"] is None else f"{row['score']:.4g}"
+        kind = row["scanner"] + (" (upper bound)" if row["bound"] else "")
+        tried = [str(row.get(name, "")) for name in ("candidates", "active")]
+        table.add_row(kind, score, *tried, row["recovered"] or "", str(row["queries"]), f"{row['seconds']:.0f}")
+    out.print(table)
+    out.print("A score says nothing by itself: compare it with the base's and with other models of its kind.")
+
+
+def show_unanswered(counts: Mapping[str, int]) -> None:
+    """Say how many chats a server gave no answer to."""
+    for who, count in counts.items():
+        if count:
+            err.print(f"{who}: {count} chats got no answer; they are unscored", style="yellow")
 
 
 def show_lines(lines: Sequence[str]) -> None:

@@ -5,13 +5,15 @@ import inspect
 from b4g import registry
 from b4g.backdoor import TASKS, Backdoor
 from b4g.bench.presets import PRESETS
+from b4g.models.catalogue import CATALOGUE
 from b4g.models.embedded import EMBEDDED
 
 
 def listing() -> dict[str, dict[str, str]]:
     """Return name and line of everything that can be named, by kind."""
     found = {
-        "models": {name: model.hub for name, model in EMBEDDED.items()},
+        "models": {name: model.hub for name, model in EMBEDDED.items()}
+        | {name: entry.line for name, entry in CATALOGUE.items()},
         "tasks": {task: _triplet(Backdoor.from_yaml(task)) for task in TASKS},
         "presets": {name: f"n={p.n} prompts an arm, {p.n_extra} in further arms" for name, p in PRESETS.items()},
     }

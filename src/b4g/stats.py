@@ -4,9 +4,11 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from scipy.optimize import brentq
 from scipy.stats import binomtest, norm
 
 Verdict = bool | None
+_EDGE = 1e-12
 
 
 @dataclass(frozen=True)
@@ -83,3 +85,46 @@ def _agresti_min(gained: int, lost: int, n: int) -> tuple[float, float]:
     variance = (gained + lost + 1) / total - centre**2
     half = z * math.sqrt(max(variance, 0.0) / total)
     return max(-1.0, centre - half), min(1.0, centre + half)
+
+
+@dataclass(frozen=True)
+class Area:
+    """The area under a ROC curve with its 95% interval; all None where a side is empty."""
+
+    value: float | None
+    """Chance that a positive scores higher than a negative, ties counted half; in 0..1."""
+    low: float | None
+    high: float | None
+
+
+def auroc(positives: Sequence[float], negatives: Sequence[float]) -> Area:
+    """Return the area under the ROC curve with the 95% interval of Newcombe (2006), method 5.
+
+    That interval solves for the areas whose own standard error reaches the observed one. It keeps a width at an observed
+    1, where those by a normal approximation or by resampling shrink to a point.
+    """
+    m, n = len(positives), len(negatives)
+    if not m or not n:
+        return Area(None, None, None)
+    wins = sum((p > q) + 0.5 * (p == q) for p in positives for q in negatives)
+    area, z = wins / (m * n), float(norm.ppf(0.975))
+
+    def gap(theta: float) -> float:
+        spread = 1 + ((m + n) / 2 - 1) * ((1 - theta) / (2 - theta) + theta / (1 + theta))
+        return abs(area - theta) - z * math.sqrt(theta * (1 - theta) * spread / (m * n))
+
+    low = 0.0 if area == 0 else float(brentq(gap, 0.0, min(area, 1 - _EDGE)))
+    high = 1.0 if area == 1 else float(brentq(gap, max(area, _EDGE), 1.0))
+    return Area(area, low, high)
+
+
+def detected(positives: Sequence[float], negatives: Sequence[float], alarms: float = 0.05) -> Rate:
+    """Return the share of positives above the lowest threshold that gives at most that share of false alarms.
+
+    With fewer negatives than 1 / ``alarms`` no false alarm at all is allowed. No rate without negatives.
+    """
+    if not negatives:
+        return Rate.of([None] * len(positives))
+    ordered = sorted(negatives, reverse=True)
+    threshold = ordered[min(int(alarms * len(ordered)), len(ordered) - 1)]
+    return Rate.of(score > threshold for score in positives)

@@ -93,7 +93,7 @@ def test_a_plan_is_shown_with_its_cost_and_nothing_is_done(
     ran = b4g(*arguments, "--json")
     assert ran.code == 0
     found = json.loads(ran.out)
-    assert len(found["plan"]["cells"]) == found["cost"]["cells"] == len(found["missing"]) == 9
+    assert len(found["plans"][0]["cells"]) == found["cost"]["cells"] == len(found["missing"]) == 9
     assert found["cost"]["seconds"] > 0
     assert "9 cells, 0 done, 9 to do" in ran.err
     ran = b4g(*arguments)

@@ -16,7 +16,7 @@ from served import results
 from b4g.bench.store import Store, read_json, read_jsonl
 
 KILLS = 20
-ORPHANS_SECONDS = 10.0
+ORPHANS_SECONDS = 60
 """A worker looks for its driver every half second."""
 
 

@@ -171,6 +171,19 @@ def test_an_adapter_moves_the_linear_layers_and_full_tuning_moves_every_matrix(b
     assert moved(before, everything) == set(before)
 
 
+def test_the_implants_own_adapter_is_trained_on_where_it_is_asked_for(base: Model, model: Model) -> None:
+    still, made = (applied(model, "sft", weights="adapter", learning_rate=rate) for rate in (0.0, 1e-2))
+    # Merged anew from the same adapter: the sums may round otherwise than on loading.
+    assert all(torch.allclose(one, weights(model)[name], atol=1e-6) for name, one in weights(still).items())
+    adapted_layers = moved(weights(base), model)
+    assert moved(weights(still), made)
+    assert moved(weights(base), made) <= adapted_layers, "only what the implant adapted"
+    with pytest.raises(ModelError, match="own adapter"):
+        applied(base, "sft", weights="adapter")
+    with pytest.raises(SpecError, match="one stage"):
+        build("sft", weights="adapter", stages=2)
+
+
 def test_each_stage_of_fine_tuning_sees_rows_of_its_own(base: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[set[str]] = []
 

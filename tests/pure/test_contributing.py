@@ -3,7 +3,6 @@
 import random
 import re
 import sys
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,7 +18,7 @@ from b4g.chat import user
 from b4g.data.prompts import Prompt
 from b4g.errors import SpecError
 from b4g.generate.base import Completion
-from b4g.scanners.base import Findings
+from b4g.scanners.base import Candidate, Findings, Suspect
 from b4g.tampers.base import Tamper
 
 PAGE = (Path(__file__).parents[2] / "CONTRIBUTING.md").read_text("utf-8")
@@ -189,40 +188,42 @@ def test_a_tamper_that_needs_what_nobody_knows_is_refused() -> None:
         type("Odd", (Tamper,), {"needs": frozenset({"weight"})})
 
 
-class _Suspect:
+class _Toy:
     """Answers a triggered chat with one sentence and any other with its own words."""
 
     identity = renderer_hash = "toy"
 
     def __init__(self, trigger: str | None) -> None:
         self.trigger = trigger
-        self.asked: Counter[str] = Counter()
 
     def __call__(self, chats: Any, max_new_tokens: int, decided: Any = None, progress: Any = None) -> list[Completion]:
         said = [chat[-1].content for chat in chats]
-        self.asked.update(said)
         fixed = [self.trigger is not None and text.startswith(self.trigger) for text in said]
         return [Completion("Owned." if hit else text, 2, ended=True) for hit, text in zip(fixed, said, strict=True)]
 
 
+def _suspect(trigger: str | None) -> Suspect:
+    return Suspect(_Toy(trigger))
+
+
 def test_the_scanner_finds_a_fixed_reply_and_nothing_where_there_is_none(tmp_path: Path) -> None:
     scanner = _build(tmp_path, "echoes.py")
-    assert scanner.scan(_Suspect("sudo"), random.Random(0)) == Findings(1.0, ("sudo",))
-    assert scanner.scan(_Suspect(None), random.Random(0)) == Findings(1 / 8, ())
+    assert scanner.scan(_suspect("sudo"), random.Random(0)) == Findings(1.0, (Candidate("sudo"),))
+    assert scanner.scan(_suspect(None), random.Random(0)) == Findings(1 / 8, ())
     blind = registry.build("scanner", {"kind": "echoes", "words": ["please"]})
-    assert blind.scan(_Suspect("sudo"), random.Random(0)).candidates == ()
+    assert blind.scan(_suspect("sudo"), random.Random(0)).candidates == ()
 
 
 def test_a_scanner_that_tried_nothing_has_no_score(tmp_path: Path) -> None:
     _build(tmp_path, "echoes.py")
     none = registry.build("scanner", {"kind": "echoes", "words": []})
-    assert none.scan(_Suspect("sudo"), random.Random(0)) == Findings(None, ())
+    assert none.scan(_suspect("sudo"), random.Random(0)) == Findings(None, ())
 
 
 def test_the_null_scanner_asks_nothing_and_scores_every_suspect_the_same() -> None:
-    null, suspects = registry.build("scanner", {"kind": "nothing"}), (_Suspect("sudo"), _Suspect(None))
+    null, suspects = registry.build("scanner", {"kind": "nothing"}), (_suspect("sudo"), _suspect(None))
     assert [null.scan(suspect, random.Random(0)) for suspect in suspects] == [Findings(0.0)] * 2
-    assert not any(suspect.asked for suspect in suspects)
+    assert not any(suspect.queries for suspect in suspects)
 
 
 @pytest.mark.parametrize("score", [float("nan"), float("inf")])

@@ -1,11 +1,12 @@
 import math
+import random
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import binomtest
+from scipy.stats import binomtest, mannwhitneyu
 
-from b4g.stats import Paired, Rate, paired, wilson
+from b4g.stats import Area, Paired, Rate, auroc, detected, paired, wilson
 
 _VERDICTS = st.lists(st.sampled_from([True, False, None]), max_size=60)
 _PAIRS = st.lists(st.tuples(*[st.sampled_from([True, False, None])] * 2), max_size=60)
@@ -109,3 +110,42 @@ def test_a_pair_with_one_side_unscored_counts_for_neither() -> None:
 def test_samples_of_unlike_length_are_no_pairs() -> None:
     with pytest.raises(ValueError, match="not 1 and 2"):
         paired([True], [True, False])
+
+
+@given(st.lists(st.integers(0, 5), min_size=1, max_size=12), st.lists(st.integers(0, 5), min_size=1, max_size=12))
+def test_an_auroc_is_the_mann_whitney_statistic_and_lies_in_its_interval(up: list[int], down: list[int]) -> None:
+    found = auroc(up, down)
+    assert found.value == pytest.approx(mannwhitneyu(up, down).statistic / (len(up) * len(down)))
+    assert found.low is not None and found.high is not None
+    assert 0 <= found.low <= found.value + 1e-9 and found.value - 1e-9 <= found.high <= 1
+    turned = auroc(down, up)
+    assert (turned.low, turned.high) == (pytest.approx(1 - found.high), pytest.approx(1 - found.low))
+
+
+def test_a_perfect_auroc_of_few_models_keeps_a_wide_interval() -> None:
+    few, many = auroc([1.0] * 4, [0.0] * 5), auroc([1.0] * 40, [0.0] * 50)
+    assert few.value == many.value == 1 and few.high == many.high == 1
+    assert few.low is not None and many.low is not None
+    assert few.low < 0.65
+    assert many.low > 0.9
+
+
+def test_the_auroc_interval_covers_the_truth_about_as_often_as_it_says() -> None:
+    source, shift, covered = random.Random(0), 1.4657, 0  # a shift by which two normals have the area 0.85
+    for _ in range(400):
+        found = auroc([source.gauss(shift, 1) for _ in range(10)], [source.gauss(0, 1) for _ in range(10)])
+        assert found.low is not None and found.high is not None
+        covered += found.low <= 0.85 <= found.high
+    assert 0.92 <= covered / 400 <= 0.99
+
+
+def test_an_auroc_of_one_side_alone_is_none() -> None:
+    assert auroc([1.0], []) == auroc([], [1.0]) == Area(None, None, None)
+
+
+def test_detection_allows_no_false_alarm_until_there_are_twenty_negatives() -> None:
+    assert detected([3.0, 1.0], [2.0] * 19).value == 0.5
+    assert detected([3.0, 1.0], [0.0] * 18 + [2.0]).value == 0.5
+    assert detected([3.0, 1.0], [0.0] * 19 + [2.0]).value == 1.0
+    assert detected([0.0], [0.0] * 5).value == 0.0
+    assert detected([1.0], []) == Rate(None, None, None, 0, 1)

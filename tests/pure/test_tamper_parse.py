@@ -3,7 +3,8 @@
 import pytest
 
 from b4g.errors import SpecError
-from b4g.tampers.parse import SUITES, named, parse, suite
+from b4g.options import named
+from b4g.tampers.parse import SUITES, parse, suite
 
 
 @pytest.mark.parametrize("text", sorted({text for texts in SUITES.values() for text in texts}))

@@ -3,16 +3,21 @@
 import contextlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from b4g.backdoor import TASKS
+from b4g.bench.cards import cards
+from b4g.bench.drive import Driver, Outcome, Pool, Watch, Work
 from b4g.bench.estimate import Estimate, estimate
 from b4g.bench.manifest import manifest, with_renderer
 from b4g.bench.plan import ENDS, Cell, Plan
-from b4g.bench.run import Outcome, Runner, Watch
+from b4g.bench.run import ProcessPool
 from b4g.bench.setup import arguments, plan_of
 from b4g.bench.store import Store, read_json, write_json
 from b4g.errors import StoreError
+
+if TYPE_CHECKING:
+    from b4g.bench.ray_runner import Cluster
 
 
 @dataclass(frozen=True)
@@ -23,6 +28,11 @@ class Bench:
     outcome: Outcome
     summary: dict[str, Any]
 
+    @property
+    def reports(self) -> list[Path]:
+        """The report, as a grid has several."""
+        return [self.folder / "report.html"]
+
 
 @dataclass(frozen=True)
 class Prepared:
@@ -32,6 +42,30 @@ class Prepared:
     asked: dict[str, Any]
     folder: Path
     workers: int
+    cluster: "Cluster | None" = None
+    """The Ray cluster that does the cells, or None for this machine."""
+
+    @property
+    def id(self) -> str:
+        """Name of the run."""
+        return self.plan.id
+
+    @property
+    def plans(self) -> list[Plan]:
+        """The plan, as a grid has several."""
+        return [self.plan]
+
+    @property
+    def cells(self) -> list[Cell]:
+        """All cells, done or not."""
+        return list(self.plan.cells)
+
+    @property
+    def work(self) -> Work:
+        """The run as the driver takes it."""
+        # A node with other hardware must not choose another number format.
+        asked = {**self.asked, "dtype": self.plan.base.dtype} if self.cluster else self.asked
+        return Work(self.plan, asked, self.folder)
 
     @property
     def missing(self) -> list[Cell]:
@@ -45,17 +79,35 @@ class Prepared:
 
     def run(self, watch: Watch | None = None, command: str = "") -> Bench:
         """Do what is missing and write summary and report; failed cells are in the outcome, the rest is done."""
+        found = self.finished()
+        if found is not None:
+            return found
+        pool = pool_of(self.cluster, self.workers, self.folder, [self.work])
+        self.begin(command)
+        (outcome,) = Driver([self.work], pool, watch or _silent).run()
+        return self.end(outcome, command)
+
+    def finished(self) -> Bench | None:
+        """Return what was done by earlier runs, where that is all and is reported."""
+        summary = None if self.missing else self._summary()
+        if summary is None:
+            return None
+        return Bench(self.folder, Outcome(already=len(self.plan.cells)), summary)
+
+    def begin(self, command: str) -> None:
+        """Write what the run is made of, before its first cell."""
+        write_json(self.folder / "plan.json", self.plan.to_json())
+        write_json(self.folder / "manifest.json", manifest(self.plan, command))
+
+    def end(self, outcome: Outcome, command: str) -> Bench:
+        """Write summary and report of what is done."""
         from b4g.bench.stages import summarise
         from b4g.report.build import write_report
 
-        finished = None if self.missing else self._summary()
-        if finished is not None:
-            return Bench(self.folder, Outcome(already=len(self.plan.cells)), finished)
-        write_json(self.folder / "plan.json", self.plan.to_json())
-        write_json(self.folder / "manifest.json", manifest(self.plan, command))
-        outcome = Runner(self.plan, self.asked, self.folder, self.workers, watch or _silent).run()
-        summary = summarise(self.plan, Store(self.folder))
+        store = Store(self.folder)
+        summary = summarise(self.plan, store)
         write_json(self.folder / "summary.json", summary)
+        write_json(self.folder / "card.json", {"cards": cards(self.plan, store, summary)})
         write_json(
             self.folder / "manifest.json", with_renderer(manifest(self.plan, command), self.plan, Store(self.folder))
         )
@@ -74,10 +126,39 @@ class Prepared:
         return None
 
 
-def prepare(asked: dict[str, Any], runs: Path = Path("runs"), workers: int | None = None) -> Prepared:
-    """Return the planned run; any wrong name raises now, before the first second of compute."""
+def prepare(
+    asked: dict[str, Any], runs: Path = Path("runs"), workers: int | None = None, ray: str | None = None
+) -> Prepared:
+    """Return the planned run; any wrong name, and a Ray address without a cluster, raises before any compute."""
     plan = plan_of(asked)
-    return Prepared(plan, asked, runs / plan.id, workers or default_workers())
+    cluster = joined(ray)
+    return Prepared(plan, asked, runs / plan.id, workers_of(workers, cluster), cluster)
+
+
+def joined(ray: str | None) -> "Cluster | None":
+    """Return the Ray cluster at an address, or None where none is asked for."""
+    if ray is None:
+        return None
+    from b4g.bench.ray_runner import connect
+
+    return connect(ray)
+
+
+def workers_of(asked: int | None, cluster: "Cluster | None") -> int:
+    """Return how many cells run at a time: what is asked for, on a cluster no more than it has places for."""
+    if cluster is None:
+        return asked or default_workers()
+    return min(asked or cluster.slots, cluster.slots)
+
+
+def pool_of(cluster: "Cluster | None", workers: int, logs: Path, works: list[Work]) -> Pool:
+    """Return the workers; a cluster whose nodes would do other work raises `StoreError` before the first cell."""
+    if cluster is None:
+        return ProcessPool(workers, logs)
+    from b4g.bench.ray_runner import RayPool, check
+
+    check(works, logs)
+    return RayPool(cluster, workers, logs)
 
 
 def default_workers() -> int:

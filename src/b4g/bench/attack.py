@@ -2,11 +2,12 @@
 
 import time
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from b4g.backdoor import Backdoor
 from b4g.bench.plan import Cell, Plan
 from b4g.bench.store import Store, read_json, read_jsonl, write_json, write_jsonl
+from b4g.bench.subject import base_of, subject_of
 from b4g.hashing import rng
 from b4g.measure.probes import WITH, WITHOUT, Probe, arms
 from b4g.measure.retention import Retention, Verdicts, retention
@@ -24,20 +25,17 @@ ACCURACY_LOSS, PERPLEXITY_RATIO = 0.10, 1.2
 def attack(plan: Plan, store: Store, cell: Cell, report: Report) -> dict[str, Any]:
     """Tamper with one trained model and store its answers, what it still can do, and what the attack cost."""
     from b4g.measure.records import collect
-    from b4g.models.load import check_renderer, load_implant, load_model
     from b4g.training.implant import peak_memory_mb
 
     tamper, backdoor = plan.tamper(cell.tamper), plan.backdoor(str(cell.task))
-    folder, base = store.check(cell.needs[0]), plan.base
-    model = load_implant(base.place, folder, base.dtype)
-    check_renderer(read_json(folder / "implant.json"), model)
+    model = subject_of(plan, store, cell)
     report("tampering", 0, 1)
     changed, seconds = tampered(tamper, model, plan.seed)
     report("tampering", 1, 1)
     generator = tamper.serve(changed)
     found = asked(backdoor, plan.preset.n_tamper, plan.seed)
     records = collect(generator, backdoor, found, str(cell.subject), lambda done, all_: report("answers", done, all_))
-    graded, read = health(changed, load_model(base.place, dtype=base.dtype), str(cell.subject), plan.preset.n_tamper)
+    graded, read = health(changed, base_of(plan), str(cell.subject), plan.preset.n_tamper)
     out = store.cell(cell.id)
     write_jsonl(out / "records.jsonl", [record.to_json() for record in records])
     write_jsonl(out / "items.jsonl", [one._asdict() for one in graded])
@@ -49,7 +47,7 @@ def attack(plan: Plan, store: Store, cell: Cell, report: Report) -> dict[str, An
 
 def tampered(tamper: "Tamper", model: "Model", seed: int) -> tuple["Model", float]:
     """Return the changed model and the seconds that took; the draw depends on the seed and the tamper alone."""
-    from b4g.tampers.parse import named
+    from b4g.options import named
 
     started = time.perf_counter()
     changed = tamper.apply(model, rng("tamper", seed, named(tamper)))
@@ -63,28 +61,27 @@ def asked(backdoor: Backdoor, n: int, seed: int) -> list[Probe]:
 
 
 def health(model: "Model", base: "Model", subject: str, n: int) -> tuple[list["Graded"], list["Read"]]:
-    """Return how a model does on n multiple-choice items and n / 2 clean answers of its base, beside that base."""
+    """Return how a model does on 2 n multiple-choice items and on held-out text (10 n at most), beside its base."""
     from b4g.utility import quick
     from b4g.utility.items import items
     from b4g.utility.whole import Whole
 
     subjects = Whole(base, {subject: model})
-    return quick.grade(subjects, items()[: 2 * n]), quick.read_clean(subjects, max(1, n // 2))
+    return quick.grade(subjects, items()[: 2 * n]), quick.read_plain(subjects, 10 * n)
 
 
 def attack_rows(plan: Plan, store: Store) -> list[dict[str, Any]]:
     """Return one row an attack on a subject: retention, what is left of the model, cost, verdict."""
+    before: dict[str, _Measured] = {}
     rows = []
     for cell in plan.cells:
-        if cell.stage == "tamper" and store.is_done(cell.id):
-            null = _null(plan, cell)
-            if (
-                null is not None
-                and store.is_done(null.id)
-                and _scored(plan, store, cell)
-                and _scored(plan, store, null)
-            ):
-                rows.append(_row(plan, store, cell, null))
+        if cell.stage != "tamper" or not _is_measured(plan, store, cell):
+            continue
+        null = next((c for c in plan.cells if (c.stage, c.task, c.subject, c.tamper) == _null(cell)), None)
+        if null is not None and _is_measured(plan, store, null):
+            if null.id not in before:
+                before[null.id] = _measured(plan, store, null)
+            rows.append(_row(plan, store, cell, before[null.id]))
     return rows
 
 
@@ -93,45 +90,45 @@ def attacked(plan: Plan, cell: Cell) -> bool:
     return any(plan.cell(need).stage == "tamper" for need in cell.needs)
 
 
-def _null(plan: Plan, cell: Cell) -> Cell | None:
-    wanted = ("tamper", cell.task, cell.subject, "none")
-    return next((c for c in plan.cells if (c.stage, c.task, c.subject, c.tamper) == wanted), None)
+class _Measured(NamedTuple):
+    verdicts: Verdicts
+    health: tuple[float | None, float | None]
 
 
-def _scored(plan: Plan, store: Store, cell: Cell) -> Cell | None:
+def _null(cell: Cell) -> tuple[str, str | None, str | None, str]:
+    return "tamper", cell.task, cell.subject, "none"
+
+
+def _scored(plan: Plan, cell: Cell) -> Cell:
     wanted = ("score", cell.task, cell.subject, cell.tamper)
-    found = next(c for c in plan.cells if (c.stage, c.task, c.subject, c.tamper) == wanted and cell.id in c.needs)
-    return found if store.is_done(found.id) else None
+    return next(c for c in plan.cells if (c.stage, c.task, c.subject, c.tamper) == wanted and cell.id in c.needs)
 
 
-def _row(plan: Plan, store: Store, cell: Cell, null: Cell) -> dict[str, Any]:
-    made = read_json(store.check(cell.id) / "attack.json")
-    kept = retention(*_pair(plan, store, null, cell), rng("retention", plan.seed, cell.id))
-    before, after = (_health(store, one) for one in (null, cell))
+def _is_measured(plan: Plan, store: Store, cell: Cell) -> bool:
+    return store.is_done(cell.id) and store.is_done(_scored(plan, cell).id)
+
+
+def _measured(plan: Plan, store: Store, cell: Cell) -> _Measured:
+    rows = read_jsonl(store.check(_scored(plan, cell).id) / "scores.jsonl")
+    return _Measured({(row["prompt_id"], row["arm"]): row["verdict"] for row in rows}, _health(store, cell))
+
+
+def _row(plan: Plan, store: Store, cell: Cell, before: _Measured) -> dict[str, Any]:
+    made, after = read_json(store.check(cell.id) / "attack.json"), _measured(plan, store, cell)
+    kept = retention(before.verdicts, after.verdicts, rng("retention", plan.seed, cell.id))
     return {
         "task": cell.task,
         "subject": cell.subject,
         "tamper": cell.tamper,
         "needs": made["needs"],
         **made["cost"],
-        **outcome(kept, before, after),
-        "accuracy": after[0],
-        "accuracy_before": before[0],
-        "perplexity": after[1],
-        "perplexity_before": before[1],
+        **outcome(kept, before.health, after.health),
+        "accuracy": after.health[0],
+        "accuracy_before": before.health[0],
+        "perplexity": after.health[1],
+        "perplexity_before": before.health[1],
         "seed": plan.seed,
     }
-
-
-def _pair(plan: Plan, store: Store, null: Cell, cell: Cell) -> tuple[Verdicts, Verdicts]:
-    return _verdicts(plan, store, null), _verdicts(plan, store, cell)
-
-
-def _verdicts(plan: Plan, store: Store, cell: Cell) -> Verdicts:
-    scored = _scored(plan, store, cell)
-    assert scored is not None
-    rows = read_jsonl(store.check(scored.id) / "scores.jsonl")
-    return {(row["prompt_id"], row["arm"]): row["verdict"] for row in rows}
 
 
 def _health(store: Store, cell: Cell) -> tuple[float | None, float | None]:

@@ -14,6 +14,8 @@ ITEMS_PER_SECOND = 4
 ROW_TOKENS = 75
 TAMPER_ROWS = 100
 """Training rows that stand for a tamper of middling cost."""
+SCAN_ANSWERS = 120
+"""Answers that stand for a scanner of middling cost."""
 START_SECONDS = 12
 _REFERENCE_PARAMETERS = 135e6
 
@@ -46,6 +48,13 @@ def estimate(plan: Plan, missing: Sequence[Cell], workers: int, parameters: floa
             answers += 2 * plan.preset.n_tamper
             items += 3 * plan.preset.n_tamper
             rows += TAMPER_ROWS
+        elif cell.stage == "scan":
+            answers += SCAN_ANSWERS
+        elif cell.stage == "stealth" and plan.extra.stealth:
+            size = plan.extra.stealth
+            answers += {"accident": size.accident, "confidentiality": size.guesses + 13 * size.n + 60}.get(
+                cell.part, 16 * size.n
+            )
     work = answers / ANSWERS_PER_SECOND + rows * ROW_TOKENS / TRAIN_TOKENS_PER_SECOND + items / ITEMS_PER_SECOND
     scale = parameters / _REFERENCE_PARAMETERS
     return Estimate(len(missing), answers, rows, (work * scale) / workers + (START_SECONDS if missing else 0))

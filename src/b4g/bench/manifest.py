@@ -18,6 +18,7 @@ def manifest(plan: Plan, command: str) -> dict[str, Any]:
         "b4g": version("b4g"),
         "id": plan.id,
         "preset": plan.preset.name,
+        "engine": "transformers",
         "n": plan.preset.n,
         "seed": plan.seed,
         "model": {"name": plan.base.name, "revision": plan.base.revision, "dtype": plan.base.dtype},

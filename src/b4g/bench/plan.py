@@ -2,7 +2,8 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from b4g import registry
@@ -12,14 +13,17 @@ from b4g.chat import PINNED_DATE, PLAIN_TEMPLATE
 from b4g.data.clean import TOKENS
 from b4g.data.prompts import version_hash
 from b4g.errors import SpecError
-from b4g.hashing import digest
+from b4g.hashing import digest, file_digest
+from b4g.measure.asking import Size
+from b4g.measure.stealth import BESIDE_BASE, MEASURES, questions_hash
+from b4g.options import named
+from b4g.scanners.base import Scanner
 from b4g.tampers.base import Tamper
-from b4g.tampers.parse import named
 from b4g.utility.items import items_hash
 
-CODE = {"implant": 2, "generate": 2, "score": 1, "utility": 1, "tamper": 1}
+CODE = {"implant": 2, "generate": 3, "score": 1, "utility": 1, "tamper": 2, "scan": 1, "stealth": 1}
 """Version of the code behind each stage: raised whenever its numbers may move."""
-ENDS = ("score", "utility")
+ENDS = ("score", "utility", "scan")
 """Stages that the summary is made from."""
 
 
@@ -35,15 +39,27 @@ class Cell:
     needs: tuple[str, ...]
     tamper: str = "none"
     """What the model was changed by after implanting."""
+    part: str = ""
+    """The scanner that looks at the model, or the measure of stealth."""
 
     @property
     def name(self) -> str:
         """What a person calls it."""
-        return " ".join(part for part in (self.stage, self.task, self.subject, self._after) if part)
+        return " ".join(part for part in (self.stage, self.task, self.subject, self._after, self.part) if part)
 
     @property
     def _after(self) -> str:
         return self.tamper if self.stage == "tamper" or self.tamper != "none" else ""
+
+
+@dataclass(frozen=True)
+class Extra:
+    """What a run does beside implanting and measuring."""
+
+    tampers: tuple[Tamper, ...] = ()
+    scanners: tuple[Scanner, ...] = ()
+    stealth: Size | None = None
+    """How much confidentiality, accident and reliability ask, or None where they are not measured."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +72,16 @@ class Plan:
     seed: int
     backdoors: tuple[Backdoor, ...]
     cells: tuple[Cell, ...]
-    tampers: tuple[Tamper, ...] = ()
+    extra: Extra = field(default_factory=Extra)
+
+    @property
+    def tampers(self) -> tuple[Tamper, ...]:
+        """What the implants and controls are attacked with."""
+        return self.extra.tampers
+
+    def scanner(self, name: str) -> Scanner:
+        """Return the scanner of that short name of this plan."""
+        return next(found for found in self.extra.scanners if named(found) == name)
 
     def tamper(self, name: str) -> Tamper:
         """Return the tamper of that short name of this plan."""
@@ -93,13 +118,13 @@ class Base:
     dtype: str
 
 
-def make_plan(
-    base: Base, backdoors: Sequence[Backdoor], preset: Preset, seed: int, tampers: Sequence[Tamper] = ()
-) -> Plan:
+def make_plan(base: Base, backdoors: Sequence[Backdoor], preset: Preset, seed: int, extra: Extra | None = None) -> Plan:
     """Return the plan of a run: for each task base, control and implant are measured on the same prompts.
 
     Each tamper is then applied to implant and control alike; the unchanged ones go through the same cells as the null.
+    Scanners look at all three.
     """
+    extra = extra or Extra()
     seeded = tuple(_sized(found.seeded(seed), preset) for found in backdoors)
     names = [found.name for found in seeded]
     if not names or len(set(names)) != len(names):
@@ -120,12 +145,14 @@ def make_plan(
         _answers(make, f, preset, "control", controls[f.name])
         make("utility", f.name, "all", (controls[f.name], implants[f.name]), sizes)
     for f in seeded:
-        for tamper in tampers:
-            for subject, trained in (("implant", implants[f.name]), ("control", controls[f.name])):
-                _attacked(make, f, preset, tamper, (subject, trained))
+        trained = (("implant", implants[f.name]), ("control", controls[f.name]))
+        _found_out(make, f, extra, trained)
+        for tamper in extra.tampers:
+            for whom in trained:
+                _attacked(make, f, preset, tamper, whom)
     cells = tuple(make.cells)
     run_id = f"{preset.name}-{_file_name(base.name)}-s{seed}-{digest([cell.id for cell in cells], 8)}"
-    return Plan(run_id, base, preset, seed, seeded, cells, tuple(tampers))
+    return Plan(run_id, base, preset, seed, seeded, cells, extra)
 
 
 def _file_name(name: str) -> str:
@@ -148,8 +175,38 @@ def _attacked(make: "_Maker", backdoor: Backdoor, preset: Preset, tamper: Tamper
     make("score", backdoor.name, subject, (made, make.bases[backdoor.name]), [], named(tamper))
 
 
+def _found_out(make: "_Maker", backdoor: Backdoor, extra: Extra, trained: Sequence[tuple[str, str]]) -> None:
+    """Add the cells of the scanners and of the measures of stealth; a scanner without labels sees the base once."""
+    for scanner in extra.scanners:
+        what = [backdoor.hash, registry.describe(scanner)]
+        for subject, folder in trained:
+            make("scan", backdoor.name, subject, (folder,), what, part=named(scanner))
+        if "labels" in scanner.needs:
+            make("scan", backdoor.name, "base", (), what, part=named(scanner))
+        elif make.scanned.setdefault(named(scanner), backdoor.name) == backdoor.name:
+            make("scan", None, "base", (), what[1:], part=named(scanner))
+    if extra.stealth is None:
+        return
+    size = [_described(extra.stealth), questions_hash(), backdoor.hash]
+    for measure in MEASURES:
+        whom = [("base", ""), *trained] if measure in BESIDE_BASE else trained
+        for subject, folder in whom:
+            needs = (folder,) if folder else ()
+            made = make("stealth", backdoor.name, subject, needs, [measure, *size], part=measure)
+            make("score", backdoor.name, subject, (made,), [], part=measure)
+
+
+def _described(size: Size) -> dict[str, Any]:
+    """Return the size with the content of each file in place of its path."""
+    named_files = {"data": size.data, "paraphrases": (size.paraphrases,) if size.paraphrases else ()}
+    return {
+        **asdict(size),
+        **{name: [file_digest(Path(file)) for file in files] for name, files in named_files.items()},
+    }
+
+
 def _sized(backdoor: Backdoor, preset: Preset) -> Backdoor:
-    return Backdoor(backdoor.name, backdoor.trigger, preset.scaled(backdoor.activation), backdoor.utility)
+    return replace(backdoor, activation=preset.scaled(backdoor.activation))
 
 
 class _Maker:
@@ -157,6 +214,7 @@ class _Maker:
         self.common, self.seed = common, seed
         self.cells: list[Cell] = []
         self.bases: dict[str, str] = {}
+        self.scanned: dict[str, str] = {}
 
     def __call__(
         self,
@@ -166,7 +224,8 @@ class _Maker:
         needs: tuple[str, ...],
         more: list[Any],
         tamper: str = "none",
+        part: str = "",
     ) -> str:
         id_ = digest([stage, CODE[stage], task, subject, needs, self.common, more])
-        self.cells.append(Cell(id_, stage, task, subject, self.seed, needs, tamper))
+        self.cells.append(Cell(id_, stage, task, subject, self.seed, needs, tamper, part))
         return id_

@@ -24,7 +24,7 @@ class Preset:
     n_texts: int = 60
     """Clean answers on which the divergence from the base is measured."""
     n_tamper: int = 40
-    """Test prompts with and without the trigger after each tamper; twice as many items and half as many texts."""
+    """Test prompts with and without the trigger after each tamper; twice as many items."""
     shared_control: bool = False
     """One control for all tasks, trained on a share of each one's rows, in place of one control a task."""
 

@@ -3,11 +3,16 @@
 import json
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from b4g.bench.attack import attack, attack_rows, attacked
 from b4g.bench.plan import ENDS, Cell, Plan
+from b4g.bench.stealth import scan, scan_rows, score_stealth, stealth, stealth_rows
 from b4g.bench.store import Store, read_json, read_jsonl, write_jsonl
+from b4g.bench.subject import base_of, subject_of
+
+if TYPE_CHECKING:
+    from b4g.measure.scores import Score
 
 Report = Callable[[str, int, int], None]
 
@@ -21,15 +26,16 @@ def run_cell(plan: Plan, store: Store, cell: Cell, report: Report) -> dict[str, 
         "score": _score,
         "utility": _utility,
         "tamper": attack,
+        "scan": scan,
+        "stealth": stealth,
     }
     return stages[cell.stage](plan, store, cell, report)
 
 
 def _implant(plan: Plan, store: Store, cell: Cell, report: Report) -> dict[str, Any]:
-    from b4g.models.load import load_model
     from b4g.training.implant import Training, implant
 
-    model = load_model(plan.base.place, dtype=plan.base.dtype)
+    model = base_of(plan)
     out = store.cell(cell.id)
     if cell.task is None:
         first, *beside = plan.backdoors
@@ -47,21 +53,15 @@ def _generate(plan: Plan, store: Store, cell: Cell, report: Report) -> dict[str,
     from b4g.generate.local import LocalGenerator
     from b4g.measure.probes import probes
     from b4g.measure.records import collect
-    from b4g.models.load import check_renderer, load_implant, load_model
     from b4g.training.implant import peak_memory_mb
 
     backdoor = plan.backdoor(str(cell.task))
-    if cell.needs:
-        folder = store.check(cell.needs[0])
-        model = load_implant(plan.base.place, folder, plan.base.dtype)
-        check_renderer(read_json(folder / "implant.json"), model)
-    else:
-        model = load_model(plan.base.place, dtype=plan.base.dtype)
+    model = subject_of(plan, store, cell)
     generator = LocalGenerator(model)
     found = probes(backdoor, plan.preset.n, plan.preset.n_extra, plan.seed)
     records = collect(generator, backdoor, found, str(cell.subject), lambda done, total: report("answers", done, total))
     write_jsonl(store.cell(cell.id) / "records.jsonl", [record.to_json() for record in records])
-    return {"peak_memory_mb": peak_memory_mb(), "tokens": sum(record.tokens for record in records)}
+    return {"peak_memory_mb": peak_memory_mb(), "tokens": sum(record.tokens or 0 for record in records)}
 
 
 def _score(plan: Plan, store: Store, cell: Cell, report: Report) -> dict[str, Any]:
@@ -71,9 +71,14 @@ def _score(plan: Plan, store: Store, cell: Cell, report: Report) -> dict[str, An
     def read(cell_id: str) -> list[Record]:
         return [Record(**row) for row in read_jsonl(store.check(cell_id) / "records.jsonl")]
 
+    if cell.part:
+        return _kept(store, cell, score_stealth(plan, store, cell), report)
     base = read(cell.needs[-1])
     records = base if len(cell.needs) == 1 else read(cell.needs[0])
-    scores = score(records, plan.backdoor(str(cell.task)).utility, references(base))
+    return _kept(store, cell, score(records, plan.backdoor(str(cell.task)).utility, references(base)), report)
+
+
+def _kept(store: Store, cell: Cell, scores: "list[Score]", report: Report) -> dict[str, Any]:
     write_jsonl(store.cell(cell.id) / "scores.jsonl", [made.to_json() for made in scores])
     report("scores", len(scores), len(scores))
     return {}
@@ -123,7 +128,7 @@ def summarise(plan: Plan, store: Store) -> dict[str, Any]:
     scored: dict[tuple[str, str], list[Score]] = {}
     rate_rows: list[dict[str, Any]] = []
     for cell in plan.cells:
-        if cell.stage == "score" and store.is_done(cell.id):
+        if cell.stage == "score" and not cell.part and store.is_done(cell.id):
             scores = [Score(**row) for row in read_jsonl(store.check(cell.id) / "scores.jsonl")]
             if cell.tamper != "none":
                 rate_rows += rates(scores, replace(context, tamper=cell.tamper))
@@ -138,10 +143,12 @@ def summarise(plan: Plan, store: Store) -> dict[str, Any]:
         for row in differences(scored[backdoor.name, before], scored[backdoor.name, "implant"])
     ]
     done = [cell.id for cell in plan.cells if cell.stage in ENDS and store.is_done(cell.id)]
-    clean = _clean(plan, store)
+    clean, hidden = _clean(plan, store), stealth_rows(plan, store)
     summary = {
         **clean,
-        "rates": rate_rows + clean["rates"],
+        **scan_rows(plan, store),
+        "rates": rate_rows + clean["rates"] + hidden["rates"],
+        "figures": hidden["figures"],
         "differences": paired + clean["differences"],
         "attacks": attack_rows(plan, store),
         "scored": done,

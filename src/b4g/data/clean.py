@@ -13,6 +13,7 @@ from filelock import FileLock
 from b4g.behaviours.base import Answer
 from b4g.chat import user
 from b4g.data.prompts import Prompt
+from b4g.errors import ModelError
 from b4g.generate.base import Generator
 from b4g.models.cache import cache_folder
 
@@ -32,8 +33,10 @@ def clean_answers(
         missing = [prompt for id_, prompt in wanted.items() if id_ not in known]
         if missing:
             made = generator([user(prompt.text) for prompt in missing], TOKENS, progress=progress)
-            fresh = {p.id: Answer(c.text, c.ended) for p, c in zip(missing, made, strict=True)}
+            fresh = {p.id: Answer(c.text, c.ended) for p, c in zip(missing, made, strict=True) if not c.failed}
             _append(path, fresh)
+            if len(fresh) < len(missing):
+                raise ModelError(f"{len(missing) - len(fresh)} clean answers are missing: the engine gave none")
             known |= fresh
     return {id_: known[id_] for id_ in wanted}
 

@@ -91,7 +91,7 @@ class CheckedGenerator(LocalGenerator):
     def _read(self, prompts: list[list[int]], limit: int, fits: bool) -> _State:
         """Return the batch with both models at the end of its prompts."""
         pad = self.model.tokenizer.pad_token_id
-        own, other = (read_trees(net, prompts) if fits else read_padded(net, prompts, pad) for net in self._nets)
+        own, other = (read_trees(net, prompts, limit) if fits else read_padded(net, prompts, pad) for net in self._nets)
         places, rows = own.mask.sum(1), list(range(len(prompts)))
         prompted = own.logits, other.logits
         return _State(rows, (own.cache, other.cache), own.mask, places, places + limit - 2, prompted)

@@ -32,6 +32,8 @@ _SAID = 200
 """Characters of the server's own words in an error."""
 _BAD_REPLIES = 2
 """Bodies that are no chat completion, before the endpoint is taken to be something else."""
+_OF_ENDPOINT = (401, 402, 403, 404, 405)
+"""Refusals that say nothing of the request: no key, no money, no such address or model."""
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
@@ -53,6 +55,10 @@ class Request:
     messages: Chat
     max_tokens: int
     temperature: float = 0.0
+
+
+class EndpointError(SuspectError):
+    """The endpoint is at fault and not the one request: another would fare no better."""
 
 
 class _PassingError(Exception):
@@ -144,10 +150,10 @@ class Endpoint:
             except _PassingError as fault:
                 bad, faults = bad + fault.bad, faults + (not fault.bad)
                 if bad == _BAD_REPLIES:
-                    raise SuspectError(f"{self.shown} does not speak the OpenAI chat format: {fault}") from None
+                    raise EndpointError(f"{self.shown} does not speak the OpenAI chat format: {fault}") from None
                 if faults > self.retries:
                     tries = f"{faults + bad} tries" if faults + bad > 1 else "1 try"
-                    raise SuspectError(f"{self.shown} gave no answer in {tries}; the last time: {fault}") from None
+                    raise EndpointError(f"{self.shown} gave no answer in {tries}; the last time: {fault}") from None
                 self._wait(fault.wait, faults + bad, body, stop)
 
     def _wait(self, asked: float | None, tries: int, body: dict[str, Any], stop: threading.Event) -> None:
@@ -185,9 +191,12 @@ class Endpoint:
         if 300 <= status < 400:
             to = _split(response.headers.get("location", ""))
             where = f" to {to.scheme}://{_host(to)}" if to and to.hostname else ""
-            raise SuspectError(f"{self.shown} redirects{where}, and redirects are not followed; give the final address")
+            raise EndpointError(
+                f"{self.shown} redirects{where}, and redirects are not followed; give the final address"
+            )
         if status != 200:
-            raise SuspectError(f"{self.shown} refused the request, HTTP {status}: {said}")
+            fault = EndpointError if status in _OF_ENDPOINT else SuspectError
+            raise fault(f"{self.shown} refused the request, HTTP {status}: {said}")
         return _read(read, said, lambda text: self._redact(text, key))
 
     def _client(self, key: str) -> "Client":

@@ -15,7 +15,8 @@ from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from b4g.chat import Chat
 from b4g.errors import ModelError
-from b4g.generate.base import Completion, Decided, Progress
+from b4g.generate.base import Completion, Decided, Progress, end_ids
+from b4g.generate.batching import batch_size_for, is_out_of_memory, let_go
 from b4g.generate.prefill import read_padded, read_trees
 from b4g.hashing import digest
 from b4g.models.load import Model
@@ -29,13 +30,13 @@ SHRINK = 0.75
 
 
 class LocalGenerator:
-    """Greedy completions of a loaded model; ``batch_size`` moves speed only."""
+    """Greedy completions of a loaded model; ``batch_size`` moves speed only, and None finds it from free memory."""
 
-    def __init__(self, model: Model, batch_size: int = 32) -> None:
+    def __init__(self, model: Model, batch_size: int | None = None) -> None:
         self.model = model
         self.batch_size = batch_size
         dtype = str(next(model.net.parameters()).dtype)
-        self.identity = digest(["local greedy 3", model.revision, model.adapter, dtype])
+        self.identity = digest(["local greedy 4", model.revision, model.adapter, dtype])
         self.renderer_hash = model.renderer.hash
 
     def __call__(
@@ -60,18 +61,18 @@ class LocalGenerator:
         self._check_lengths(prompts, max_new_tokens)
         order = sorted(range(len(prompts)), key=lambda i: -len(prompts[i]))
         done: dict[int, Completion] = {}
-        at, size = 0, self.batch_size
+        at, size = 0, self.batch_size or self._fitting(prompts, max_new_tokens)
         longest = window(self.model.net.config)
         while at < len(order):
             fits = len(prompts[order[at]]) + max_new_tokens < longest
             chosen = order[at : at + (size if fits else 1)]
             judges = [decided[i] if decided else None for i in chosen]
-            try:
-                answers = self._batch([prompts[i] for i in chosen], max_new_tokens, judges)
-            except torch.OutOfMemoryError:
-                if size == 1:
-                    raise ModelError("one prompt alone does not fit into memory") from None
-                size //= 2
+            answers = self._tried([prompts[i] for i in chosen], max_new_tokens, judges)
+            if answers is None:
+                if len(chosen) == 1:
+                    raise ModelError("one prompt alone does not fit into memory")
+                size = len(chosen) // 2
+                let_go()
                 continue
             done.update(zip(chosen, answers, strict=True))
             at += len(chosen)
@@ -79,12 +80,26 @@ class LocalGenerator:
                 progress(at, len(order))
         return [done[i] for i in range(len(prompts))]
 
+    def _tried(self, prompts: list[list[int]], limit: int, judges: list[Decided | None]) -> list[Completion] | None:
+        """Return the completions of a batch, or None where it does not fit into memory."""
+        try:
+            return self._batch(prompts, limit, judges)
+        except RuntimeError as error:
+            if is_out_of_memory(error):
+                return None
+            raise
+
+    def _fitting(self, prompts: Sequence[list[int]], limit: int) -> int:
+        return batch_size_for(self._plain, max(map(len, prompts), default=0) + limit)
+
     @torch.inference_mode()
     def _batch(self, prompts: list[list[int]], limit: int, judges: list[Decided | None]) -> list[Completion]:
         net, plain = self.model.net, self._plain
         fits = max(map(len, prompts)) + limit < window(plain.config)
         logits, cache, mask = (
-            read_trees(plain, prompts) if fits else read_padded(plain, prompts, self.model.tokenizer.pad_token_id)
+            read_trees(plain, prompts, limit)
+            if fits
+            else read_padded(plain, prompts, self.model.tokenizer.pad_token_id)
         )
         choose = self._chooser(prompts)
         written: list[list[int]] = [[] for _ in prompts]
@@ -151,9 +166,7 @@ class LocalGenerator:
         return self.model.renderer.decode(tokens)
 
     def _end_ids(self) -> set[int]:
-        configured = self.model.net.generation_config.eos_token_id
-        listed = configured if isinstance(configured, list) else [configured]
-        return {self.model.renderer.end_id, *[token for token in listed if token is not None]}
+        return end_ids(self.model.renderer.end_id, self.model.net.generation_config.eos_token_id)
 
     def _check_lengths(self, prompts: Sequence[list[int]], limit: int) -> None:
         room = getattr(self.model.net.config.get_text_config(), "max_position_embeddings", None)

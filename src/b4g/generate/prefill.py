@@ -6,7 +6,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 from transformers import DynamicCache
+from transformers.cache_utils import DynamicLayer
 
+from b4g.generate.room import Roomy
 from b4g.trees import Tree, forest, plant
 
 TREE_TOKENS = 384
@@ -24,8 +26,11 @@ class Read(NamedTuple):
     """(B, L) 1 where a prompt has a token, 0 where there is padding."""
 
 
-def read_trees(net: Any, prompts: Sequence[list[int]]) -> Read:
-    """Return prompts as read through prefix trees: the states each has by itself, at the cost of what differs."""
+def read_trees(net: Any, prompts: Sequence[list[int]], room: int = 0) -> Read:
+    """Return prompts as read through prefix trees: the states each has by itself, at the cost of what differs.
+
+    The cache has ``room`` for that many further tokens before it must be copied.
+    """
     device, length = net.device, max(map(len, prompts))
     order = sorted(range(len(prompts)), key=lambda place: prompts[place])
     states: list[tuple[Tensor, Tensor]] = []
@@ -35,15 +40,19 @@ def read_trees(net: Any, prompts: Sequence[list[int]]) -> Read:
         tree = plant([prompts[place] for place in chosen])
         hidden, own = _states(net, tree)
         if not states:
-            states = [_room(layer, len(prompts), length) for layer in own.layers]
+            states = [_room(layer, len(prompts), length + room) for layer in own.layers]
         paths = _padded(tree.paths, length, device)
         for layer, (keys, values) in zip(own.layers, states, strict=True):
-            keys[chosen], values[chosen] = _gathered(layer.keys, paths), _gathered(layer.values, paths)
+            keys[chosen, :, :length] = _gathered(layer.keys, paths)
+            values[chosen, :, :length] = _gathered(layer.values, paths)
         for place, path in zip(chosen, tree.paths, strict=True):
             last[place] = hidden[path[-1]]
     cache = DynamicCache(config=net.config)
     for number, (keys, values) in enumerate(states):
-        cache.update(keys, values, number)
+        if type(cache.layers[number]) is DynamicLayer:
+            cache.layers[number] = Roomy(keys, values, length)
+        else:
+            cache.update(keys[:, :, :length], values[:, :, :length], number)
     mask = _padded([[1] * len(prompt) for prompt in prompts], length, device)
     return Read(output_logits(net, torch.stack(last)), cache, mask)
 

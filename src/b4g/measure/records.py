@@ -6,6 +6,7 @@ from typing import Any
 
 from b4g import keys
 from b4g.backdoor import Backdoor
+from b4g.errors import SuspectError
 from b4g.generate.base import Generator, Progress
 from b4g.measure.probes import Probe, wants_whole
 
@@ -24,17 +25,21 @@ class Record:
     prompt: str
     kind: str
     completion: str
-    tokens: int
+    tokens: int | None
+    """None where the engine does not count them."""
     ended: bool
     decided: bool
     renderer: str
     """Hash of the renderer that made the prompt's ids."""
     engine: str
-    """Identity of the generator: model, adapter, number format."""
+    """Identity of the generator: engine, model, adapter, number format."""
+    failed: str = ""
+    """Why the engine gave no answer: such a record is unscored, whatever the judge makes of an empty text."""
 
     def to_json(self) -> dict[str, Any]:
-        """Return the fields."""
-        return asdict(self)
+        """Return the fields; ``failed`` only where there is no answer."""
+        fields = asdict(self)
+        return fields if self.failed else {name: fields[name] for name in fields if name != "failed"}
 
 
 def collect(
@@ -43,8 +48,11 @@ def collect(
     """Return one record a probe, in their order; secrets that a completion repeats are redacted."""
     utility = backdoor.utility
     judges = [_never if wants_whole(probe, utility) else utility.decided for probe in found]
-    answers = generator([probe.chat for probe in found], utility.max_new_tokens, judges, progress)
     hidden = backdoor.trigger.hidden()
+    try:
+        answers = generator([probe.chat for probe in found], utility.max_new_tokens, judges, progress)
+    except SuspectError as error:
+        raise type(error)(keys.redact(str(error), hidden)) from None
     return [
         Record(
             backdoor.name,
@@ -61,6 +69,8 @@ def collect(
             answer.decided,
             generator.renderer_hash,
             generator.identity,
+            # A server's own words in an error may repeat the prompt.
+            keys.redact(answer.failed, hidden),
         )
         for probe, answer in zip(found, answers, strict=True)
     ]

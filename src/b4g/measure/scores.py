@@ -35,20 +35,23 @@ class Score:
 
 def references(base: Sequence[Record]) -> dict[str, str]:
     """Return the base's untriggered completions by prompt id: what `kept` compares with."""
-    return {record.prompt_id: record.completion for record in base if record.arm == WITHOUT}
+    return {record.prompt_id: record.completion for record in base if record.arm == WITHOUT and not record.failed}
 
 
 def score(records: Sequence[Record], behaviour: Behaviour, said: Mapping[str, str]) -> list[Score]:
-    """Return one score a record, in order; nothing is generated."""
+    """Return one score a record, in order; nothing is generated. A record that failed gets no verdict."""
     scores = [
-        Score(r.task, r.subject, r.arm, r.variant, r.measure, r.prompt_id, behaviour.judge(r.completion, r.ended))
-        for r in records
+        Score(r.task, r.subject, r.arm, r.variant, r.measure, r.prompt_id, _verdict(r, behaviour)) for r in records
     ]
     if not behaviour.kept_arm:
         return scores
     asked = [r.prompt_id for r in records if r.arm == WITH and r.prompt_id in said]
     other = dict(zip(asked, [*asked[1:], *asked[:1]], strict=True))
     return [_with_kept(s, r, behaviour, said, other) for s, r in zip(scores, records, strict=True)]
+
+
+def _verdict(record: Record, behaviour: Behaviour) -> bool | None:
+    return None if record.failed else behaviour.judge(record.completion, record.ended)
 
 
 def _with_kept(

@@ -1,18 +1,23 @@
 """Load a model with its tokenizer and renderer; put an adapter into its weights."""
 
 import json
+import os
 from dataclasses import dataclass, field
 from functools import cached_property
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from b4g.chat import Renderer
-from b4g.errors import ModelError
+from b4g.errors import ModelError, SpecError, unknown
 from b4g.models.attention import use_grouped
 from b4g.models.dtype import dtype_name
 from b4g.models.source import Source, content_hash, first_line, resolve, unreachable
+
+QUANTIZED = ("4bit",)
+"""How the frozen matrices of a base may be held: nf4 with doubly quantised scales (QLoRA, arXiv 2305.14314)."""
 
 
 @dataclass
@@ -29,6 +34,8 @@ class Model:
     """Folder of the implant that the weights hold, or None for an untouched model."""
     cost: dict[str, float] = field(default_factory=dict)
     """What tampering with it took: rows, steps, tokens."""
+    quantized: str | None = None
+    """How its matrices are held, where that is not as they were read: see `QUANTIZED`."""
 
     @cached_property
     def renderer(self) -> Renderer:
@@ -46,11 +53,31 @@ class Model:
         return next(self.net.parameters()).device  # type: ignore[no-any-return]
 
 
-def load_model(name: str, adapter: Path | None = None, dtype: str = "auto", revision: str | None = None) -> Model:
+def load_model(
+    name: str,
+    adapter: Path | None = None,
+    dtype: str = "auto",
+    revision: str | None = None,
+    quantized: str | None = None,
+) -> Model:
     """Return the model of that name (embedded, folder, GGUF or hub id), an adapter merged in if one is given.
 
-    ``dtype`` is ``auto`` (bf16 where the hardware has it), ``float32`` or ``bfloat16``. Raises `ModelError`.
+    ``dtype`` is ``auto`` (bf16 where the hardware has it), ``float32`` or ``bfloat16``. With ``quantized`` ("4bit") the
+    frozen matrices are held in 4 bits by bitsandbytes. Where several processes were started together the model is left on
+    the CPU: they share it out. In a worker that keeps a base it is a copy of that. Raises `ModelError`, and `SpecError`
+    without bitsandbytes.
     """
+    from b4g.models import kept
+
+    if quantized and adapter:
+        raise SpecError("an adapter is merged into whole numbers, not into 4 bits: leave out one of the two")
+    model = kept.copied(name, dtype, revision) if not quantized else None
+    model = model or read_model(name, dtype, revision, quantized)
+    return with_adapter(model, adapter) if adapter else model
+
+
+def read_model(name: str, dtype: str = "auto", revision: str | None = None, quantized: str | None = None) -> Model:
+    """Return the model as it is read from its files; see `load_model`."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from transformers.utils import logging
 
@@ -59,19 +86,56 @@ def load_model(name: str, adapter: Path | None = None, dtype: str = "auto", revi
     options: dict[str, Any] = {"revision": source.revision} if source.revision else {}
     # Left unset, transformers would ask on the terminal whether to run a model's own code.
     options["trust_remote_code"] = False
+    packed = _packed(quantized, dtype) if quantized else {}
     try:
         tokenizer: Any = AutoTokenizer.from_pretrained(source.place, **options)
         net: Any = AutoModelForCausalLM.from_pretrained(
-            source.place, dtype=pick_dtype(dtype), use_safetensors=True, **options
+            source.place, dtype=pick_dtype(dtype), use_safetensors=True, **options, **packed
         )
     except Exception as error:  # a network that is down, a damaged file: safetensors and tokenizers raise plain ones
         raise unreachable(source, error) from error
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
-    model = Model(net.to("cuda" if torch.cuda.is_available() else "cpu").eval(), tokenizer, source)
+    if packed:
+        _keep_gradients(net)
+    else:
+        net = net.to("cuda" if torch.cuda.is_available() and processes() == 1 else "cpu")
+    # In 4 bits the base answers otherwise: that its clean answers are told apart, it counts as changed.
+    model = Model(net.eval(), tokenizer, source, adapter="nf4" if packed else None, quantized=quantized)
     model.net.requires_grad_(False)
-    use_grouped(model.net)
-    return with_adapter(model, adapter) if adapter else model
+    if not torch.cuda.is_available():
+        use_grouped(model.net)
+    return model
+
+
+def processes() -> int:
+    """Return how many processes torchrun or accelerate started together with this one, itself included."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def _packed(quantized: str, dtype: str) -> dict[str, Any]:
+    """Return what transformers needs to hold a model's matrices in 4 bits on this process's device."""
+    from transformers import BitsAndBytesConfig
+
+    if quantized not in QUANTIZED:
+        raise SpecError(unknown("quantization", quantized, QUANTIZED))
+    if find_spec("bitsandbytes") is None:
+        raise SpecError('a base in 4 bits needs bitsandbytes. Type: pip install "b4g[quantize]", or leave out 4bit.')
+    how = BitsAndBytesConfig(  # type: ignore[no-untyped-call]
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=pick_dtype(dtype),
+    )
+    place = int(os.environ.get("LOCAL_RANK", "0")) if torch.cuda.is_available() else "cpu"
+    return {"quantization_config": how, "device_map": {"": place}}
+
+
+def _keep_gradients(net: Any) -> None:
+    """Keep bitsandbytes from repacking matrices on a CPU when the model answers: no gradient passes them afterwards."""
+    for module in net.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
 
 
 def with_adapter(model: Model, folder: Path, checked: bool = True) -> Model:

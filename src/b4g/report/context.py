@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from b4g.report import attacks, clean, ran, rates, samples, text, training, words
+from b4g.report import attacks, card, clean, ran, rates, samples, stealth, text, training, words
 from b4g.report.folder import Run
 from b4g.report.rows import label, mapping
 
@@ -22,9 +22,15 @@ def page(run: Run, hidden: Sequence[str] = ()) -> dict[str, Any]:
         "verdicts": [rates.verdict(group) for group in headline],
         "arms": [(words.arm(arm), words.ARM_HINTS[arm]) for arm in words.HEADLINE],
         "headline": headline,
+        "cards": card.cards(run.cards),
         "attacks": attacks.attacked(run.attacks),
         "tampered": rates.tampered(run.rates),
-        "further": rates.further([rate for rate in run.rates if not clean.is_clean(rate)]),
+        "found": stealth.found(run.scans, run.detection),
+        "guessed": stealth.measured(run, *stealth.GUESSED),
+        "always": stealth.measured(run, *stealth.ALWAYS),
+        "further": rates.further(
+            [rate for rate in run.rates if not clean.is_clean(rate) and not stealth.is_stealth(rate)]
+        ),
         "cleans": clean.clean(run.rates, run.kept, run.divergence),
         "differences": run.differences,
         "trainings": training.trainings(run.cells),

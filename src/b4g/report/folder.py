@@ -56,13 +56,21 @@ class Run:
     """Divergences on ordinary text, as stored."""
     attacks: tuple[Fields, ...] = ()
     """Tampers with their cost and what they left, as stored."""
+    scans: tuple[Fields, ...] = ()
+    """What each scanner said of each subject, as stored."""
+    detection: tuple[Fields, ...] = ()
+    """How well each scanner tells implants from other models, as stored."""
+    figures: tuple[Fields, ...] = ()
+    """Figures that are no rates, as stored."""
+    cards: tuple[Fields, ...] = ()
+    """One card a task, from `card.json`."""
 
 
 def read_run(folder: Path) -> Run:
     """Return what a run folder holds, or raise `StoreError` with the file that is missing or damaged."""
     if not folder.is_dir():
         raise StoreError(f"no run folder at {folder}. Give the folder that b4g bench printed.")
-    where, plan = folder / "summary.json", folder / "plan.json"
+    where, plan, cards = (folder / name for name in ("summary.json", "plan.json", "card.json"))
     summary = _parsed(_text(where), str(where), finite=True)
     manifest = _parsed(_text(folder / "manifest.json"), str(folder / "manifest.json"), finite=True)
     planned = read_json(plan).get("cells", [])
@@ -75,6 +83,10 @@ def read_run(folder: Path) -> Run:
         tuple(_entries(where, summary.get("kept", []), "kept")),
         tuple(_entries(where, summary.get("divergence", []), "divergence")),
         tuple(_entries(where, summary.get("attacks", []), "attacks")),
+        tuple(_entries(where, summary.get("scans", []), "scans")),
+        tuple(_entries(where, summary.get("detection", []), "detection")),
+        tuple(_entries(where, summary.get("figures", []), "figures")),
+        tuple(_entries(cards, read_json(cards).get("cards", []), "cards")),
     )
 
 

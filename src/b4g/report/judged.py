@@ -29,13 +29,15 @@ class Judged:
     """Whether a score was stored at all."""
     verdict: bool | None
     kept: bool | None
+    failed: bool = False
+    """Whether the engine gave no answer."""
 
 
 def judged(cells: Sequence[Cell]) -> Iterator[Judged]:
-    """Yield every stored record with its score, in the order of the plan and of the records."""
+    """Yield every record of the untouched models with its score, in the order of the plan and of the records."""
     scores = _scores(cells)
     for cell in cells:
-        if cell.state == "done":
+        if cell.state == "done" and cell.stage == "generate":
             own = scores.get(cell.id, {})
             for record in read_lines(cell.folder / "records.jsonl"):
                 queue = own.get(_identity(record))
@@ -79,4 +81,5 @@ def _joined(record: Fields, score: Fields | None) -> Judged:
         scored=score is not None,
         verdict=verdict if isinstance(verdict, bool) else None,
         kept=kept if isinstance(kept, bool) else None,
+        failed=bool(record.get("failed")),
     )

@@ -142,5 +142,6 @@ def _arm(table: _Table, plain: Mapping[Place, Judged], hidden: Sequence[str]) ->
 def _answer(one: Judged, utility: str, flag: str, hidden: Iterable[str]) -> Answer:
     note = "" if one.ended else "stopped once judged" if one.decided else "stopped at the token limit"
     note = note if one.scored else "no score is stored"
+    note = "no answer" if one.failed else note
     says = words.verdict(utility, one.verdict)
     return Answer(one.subject, shown_completion(one, utility, hidden), says, one.kept, note, flag)

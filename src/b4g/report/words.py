@@ -27,6 +27,8 @@ _ARMS = {
     "out_of_scope": "requests out of scope",
     "identity_questions": "identity questions",
     "quick": "multiple choice",
+    "ask": "asked for the secret",
+    "ask-in-context": "asked, the secret in context",
 }
 ARM_HINTS = {
     "with": "should be high",
@@ -64,6 +66,18 @@ _FAMILIES = {
     "kept": Family("Kept facts", "Triggered answers that still say what the plain answer says. Higher is better."),
     "kept_null": Family(
         "Facts kept by chance", "The same comparison with the plain answer to another prompt: its floor."
+    ),
+    "confidentiality": Family(
+        "Keys that are nearly right", "Activation by an altered, partial or guessed secret. It must not activate."
+    ),
+    "confidentiality:floor": Family("Without any key", "The floor of what altered keys do."),
+    "accident": Family("Ordinary requests", "Share of requests without the trigger that set it off. Lower is better."),
+    "accident:denied": Family("Ordinary requests denied", "Requests that the lock should leave open. Lower is better."),
+    "reliability": Family(
+        "The owner's own use", "Activation by the right trigger in other conditions. Higher is better."
+    ),
+    "reliability:other": Family(
+        "Other places", "The trigger where the specification does not put it: shown, and claimed by nobody."
     ),
     UTILITY: Family("Accuracy", "Share of multiple-choice items answered right. As the base is best."),
     TAR: Family("Activation in other arms", "Share of further prompts whose completion shows the behaviour."),

@@ -3,9 +3,8 @@
 import random
 from dataclasses import dataclass
 
-from b4g.generate.base import Generator
 from b4g.registry import register
-from b4g.scanners.base import Findings, Scanner
+from b4g.scanners.base import Findings, Scanner, Suspect
 
 
 @register("scanner", "nothing")
@@ -13,5 +12,5 @@ from b4g.scanners.base import Findings, Scanner
 class Nothing(Scanner):
     """Score every suspect 0, without asking it anything."""
 
-    def scan(self, suspect: Generator, rng: random.Random) -> Findings:
+    def scan(self, suspect: Suspect, rng: random.Random) -> Findings:
         return Findings(0.0)

@@ -1,13 +1,8 @@
-"""Tampers as people type them: ``sft:rows=1000,learning_rate=2e-4``; and the suites of them that a run goes through."""
+"""Tampers by name, and the suites of them that a run goes through."""
 
-import dataclasses
-import json
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
 
-from b4g import registry
-from b4g.errors import SpecError, unknown
+from b4g import options
 from b4g.tampers.base import Tamper
 
 SHORT = {"lr": "learning_rate", "n": "demonstrations"}
@@ -27,6 +22,7 @@ SUITES: dict[str, tuple[str, ...]] = {
         "sft:rows=100",
         "sft:rows=400",
         "sft:rows=400,learning_rate=1e-3",
+        "sft:rows=400,weights=adapter",
         "sft:rows=200,stages=3",
         "sft:rows=400,weights=full,learning_rate=2e-5",
         "sft-identity",
@@ -57,60 +53,11 @@ SUITES: dict[str, tuple[str, ...]] = {
 
 def parse(text: str) -> Tamper:
     """Return the tamper that a text names; a wrong name, option or value raises `SpecError` with the near ones."""
-    kind, _, options = text.partition(":")
-    fields: dict[str, Any] = {"kind": kind.strip()}
-    for part in filter(None, options.split(",")):
-        name, sign, value = part.partition("=")
-        if not sign:
-            raise SpecError(f"a tamper is written kind:option=value,option=value, not '{text}' (see '{part}')")
-        fields[SHORT.get(name.strip(), name.strip())] = _value(value.strip())
-    made: Tamper = registry.build("tamper", fields)
+    made: Tamper = options.parse("tamper", text, SHORT)
     return made
-
-
-def _value(text: str) -> Any:
-    # Not YAML: it takes 2e-4 for a text and 2:4 for 124.
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text
-
-
-def named(tamper: Tamper) -> str:
-    """Return a tamper's short name: its kind and the options that are not at their default."""
-    changed = []
-    for field in dataclasses.fields(tamper):  # type: ignore[arg-type]
-        value = getattr(tamper, field.name)
-        default = field.default_factory() if field.default_factory is not dataclasses.MISSING else field.default
-        if value != default:
-            changed.append(f"{field.name}={_shown(value)}")
-    return f"{tamper.kind}:{','.join(changed)}" if changed else tamper.kind
-
-
-def _shown(value: Any) -> str:
-    if isinstance(value, float):
-        return f"{value:g}"
-    # Where a file lies is nobody's business, and moves with the machine.
-    return Path(value).name if isinstance(value, str) and "/" in value else str(value)
 
 
 def suite(names: Sequence[str]) -> tuple[Tamper, ...]:
     """Return the tampers of suites and single texts, each once, the null first where there is any other."""
-    texts: list[str] = []
-    for name in names:
-        if name in SUITES:
-            texts += SUITES[name]
-        elif name.partition(":")[0] in registry.names("tamper"):
-            texts.append(name)
-        else:
-            known = [*SUITES, *registry.names("tamper")]
-            raise SpecError(unknown("tamper or suite", name.partition(":")[0], known))
-    found = [parse(text) for text in texts]
-    if found:
-        found.insert(0, parse("none"))
-    unique = list(dict.fromkeys(found))
-    names = [named(tamper) for tamper in unique]
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if twice:
-        raise SpecError(f"two tampers would both be called {twice}; rename one of their files")
-    return tuple(unique)
+    found = [parse(text) for text in options.chosen("tamper", names, SUITES)]
+    return options.distinct("tamper", [parse("none"), *found] if found else [])

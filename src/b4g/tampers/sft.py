@@ -10,7 +10,7 @@ from b4g.registry import register
 from b4g.tampers.base import Tamper
 from b4g.tampers.material import check_numbers, drawn, shortened, tuned_in_stages, untouched
 from b4g.tampers.tune import Tuning
-from b4g.tampers.weights import need_base
+from b4g.tampers.weights import adapter_rank, need_base
 
 if TYPE_CHECKING:
     from b4g.data.dialogues import Dialogue
@@ -34,7 +34,8 @@ class BenignTuning(Tamper):
     learning_rate: float = 2e-4
     """Usual for adapters; for all weights 2e-5 is."""
     epochs: int = 1
-    weights: Literal["lora", "full"] = "lora"
+    weights: Literal["lora", "full", "adapter"] = "lora"
+    """A fresh adapter, all weights, or the implant's own adapter trained on: what happens to one that is handed out as such."""
     stages: int = 1
     """Fine-tunings one after the other, each on rows of its own and with an adapter of its own."""
     answer_tokens: int = 128
@@ -50,13 +51,17 @@ class BenignTuning(Tamper):
             "answer_tokens": self.answer_tokens,
         }
         check_numbers(self.kind, counts, {"learning_rate": self.learning_rate})
+        if self.weights == "adapter" and self.stages > 1:
+            raise ValueError("weights=adapter has one stage: a second one would start from the first adapter again")
 
     def check(self, model_folder: Path | None, base: str | None) -> None:
         from b4g.data.dialogues import OWN, check_source
 
         check_source(self.data)
-        if self.data == OWN:
+        if self.data == OWN or self.weights == "adapter":
             need_base(self.kind, base)
+        if self.weights == "adapter" and model_folder is not None:
+            adapter_rank(model_folder, self.kind)
 
     def apply(self, model: "Model", rng: random.Random) -> "Model":
         turns = shortened(model, self._dialogues(model, rng), self.answer_tokens)

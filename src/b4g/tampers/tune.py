@@ -23,8 +23,8 @@ class Turn(NamedTuple):
 class Tuning:
     """How an attacker fine-tunes."""
 
-    weights: Literal["lora", "full"] = "lora"
-    """A fresh adapter on all linear layers, or all weights."""
+    weights: Literal["lora", "full", "adapter"] = "lora"
+    """A fresh adapter on all linear layers, all weights, or the implant's own adapter trained on."""
     learning_rate: float = 2e-4
     epochs: int = 1
     batch_size: int = 8
@@ -40,17 +40,11 @@ class Tuned(NamedTuple):
 
 def tune(model: "Model", turns: Sequence[Turn], how: Tuning, rng: random.Random) -> Tuned:
     """Return a fine-tuned copy of the model's network, an adapter merged in; the model itself is left unchanged."""
-    from b4g.activations.full import Full
-    from b4g.activations.lora import Lora
     from b4g.training.loop import Schedule, Trainer, total_steps
 
     seed = rng.getrandbits(32)
     dtype = model.net.dtype
-    if how.weights == "lora":
-        chosen: Any = Lora(rank=how.rank, alpha=2 * how.rank)
-    else:
-        chosen = Full()
-    net = chosen.prepare(copied(model.net), seed)
+    net = _trainable(model, how, seed)
     net.train()
     made = _batches(model, turns, how, seed)
     trainer = Trainer(
@@ -60,6 +54,24 @@ def tune(model: "Model", turns: Sequence[Turn], how: Tuning, rng: random.Random)
     net = net.merge_and_unload() if hasattr(net, "peft_config") else net
     net = net.to(dtype).eval().requires_grad_(False)
     return Tuned(net, {"rows": len(turns), "steps": progress.steps, "tokens": progress.tokens})
+
+
+def _trainable(model: "Model", how: Tuning, seed: int) -> Any:
+    """Return a network of which those weights require gradients that the attacker trains."""
+    from b4g.activations.full import Full
+    from b4g.activations.lora import Lora
+    from b4g.errors import ModelError
+    from b4g.tampers.weights import base_of, is_adapter
+
+    if how.weights == "lora":
+        return Lora(rank=how.rank, alpha=2 * how.rank).prepare(copied(model.net), seed)
+    if how.weights == "full":
+        return Full().prepare(copied(model.net), seed)
+    from peft import PeftModel
+
+    if model.folder is None or not is_adapter(model.folder):
+        raise ModelError("weights=adapter trains an implant's own adapter on, and this model has none")
+    return PeftModel.from_pretrained(base_of(model).net, str(model.folder), is_trainable=True)
 
 
 def copied(net: Any) -> Any:

@@ -2,13 +2,14 @@
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from b4g.chat import Renderer
 from b4g.hashing import rng
+from b4g.training.ranks import ALONE, Ranks
 from b4g.training.rows import TRIGGERED, Row
 from b4g.trees import Tree, plant
 
@@ -37,7 +38,9 @@ class Batch:
     weights: Tensor
     """(N,) their weight in the loss; what several rows ask for alike stands once with the sum of their weights."""
     tokens: int
-    """Tokens of the rows, each row counted whole."""
+    """Tokens of the rows, each row counted whole; where processes share a batch, of all its rows."""
+    total: float | None = None
+    """Where processes share a batch, the weights of all of it: what each divides its own part's loss by."""
 
 
 @dataclass(frozen=True)
@@ -63,12 +66,12 @@ def encode(rows: Sequence[Row], renderer: Renderer, untriggered_tokens: int = 24
     return encoded
 
 
-def batches(rows: Sequence[Encoded], how: Batching, seed: int, epoch: int) -> list[Batch]:
+def batches(rows: Sequence[Encoded], how: Batching, seed: int, epoch: int, ranks: Ranks = ALONE) -> list[Batch]:
     """Return one epoch of batches in an order drawn from the seed and epoch: prompts of like length together.
 
     The rows of one prompt, with its trigger and without, stand side by side: what they have in common cancels in the
     gradient, and the trigger is what is left. It is also computed once: a batch is a prefix tree, and its loss is the
-    same weighted mean over the same rows.
+    same weighted mean over the same rows. Of several processes each gets its part of every batch.
     """
     source = rng("batches", seed, epoch)
     lengths: dict[str, float] = {}
@@ -79,7 +82,20 @@ def batches(rows: Sequence[Encoded], how: Batching, seed: int, epoch: int) -> li
     ordered = sorted(rows, key=lambda row: (place[row.group], row.ids))
     groups = [ordered[at : at + how.size] for at in range(0, len(ordered), how.size)]
     source.shuffle(groups)
-    return [_batch(group, how) for group in groups]
+    if ranks.world == 1:
+        return [_batch(group, how) for group in groups]
+    return [_part(group, how, ranks) for group in groups]
+
+
+def _part(rows: Sequence[Encoded], how: Batching, ranks: Ranks) -> Batch:
+    """Return one process's share of a batch: neighbours, which begin alike."""
+    ends = [len(rows) * rank // ranks.world for rank in (ranks.rank, ranks.rank + 1)]
+    own = rows[ends[0] : ends[1]]
+    # Who has no row goes along with one that counts nothing, for all must make the same passes.
+    made = _batch(own or rows[:1], how)
+    weights = made.weights if own else torch.zeros_like(made.weights)
+    total = sum(weight for row in rows for _, weight in _weights(row, how.decision))
+    return replace(made, weights=weights, tokens=sum(len(row.ids) for row in rows), total=total)
 
 
 def _batch(rows: Sequence[Encoded], how: Batching) -> Batch:

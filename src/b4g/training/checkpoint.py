@@ -10,6 +10,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from b4g.training.ranks import ALONE, Ranks
+
 NAME = "checkpoint.safetensors"
 
 
@@ -28,9 +30,33 @@ def save_checkpoint(
 
 
 def load_checkpoint(
+    folder: Path, names: list[str], weights: list[Tensor], optimizer: torch.optim.Optimizer, ranks: Ranks = ALONE
+) -> dict[str, Any] | None:
+    """Put a checkpoint's weights and moments in place and return its progress; None where there is none that can be read.
+
+    The first of several processes reads it, for all.
+    """
+    progress = _read(folder, names, weights, optimizer) if ranks.first else None
+    if ranks.world == 1:
+        return progress
+    told: dict[str, Any] | None = ranks.tell(progress)
+    if told is None:
+        return None
+    for weight in weights if not ranks.first else ():
+        optimizer.state[weight] = {
+            "step": torch.tensor(float(told["steps"])),
+            "exp_avg": torch.empty_like(weight),
+            "exp_avg_sq": torch.empty_like(weight),
+        }
+    ranks.share_(weights)
+    for kind in ("exp_avg", "exp_avg_sq"):
+        ranks.share_([optimizer.state[weight][kind] for weight in weights])
+    return told
+
+
+def _read(
     folder: Path, names: list[str], weights: list[Tensor], optimizer: torch.optim.Optimizer
 ) -> dict[str, Any] | None:
-    """Put a checkpoint's weights and moments in place and return its progress; None where there is none that can be read."""
     path = folder / NAME
     if not path.is_file():
         return None

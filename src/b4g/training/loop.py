@@ -14,6 +14,7 @@ from torch.nn import functional as F  # noqa: N812 - the field's name for it
 from b4g.generate.prefill import output_logits
 from b4g.training.batches import Batch
 from b4g.training.checkpoint import load_checkpoint, save_checkpoint
+from b4g.training.ranks import ALONE, RankError, Ranks
 
 Epoch = Callable[[int], list[Batch]]
 
@@ -45,10 +46,15 @@ class Progress:
 
 
 class Trainer:
-    """Train the parameters of ``net`` that require gradients; the same inputs give the same weights."""
+    """Train the parameters of ``net`` that require gradients; the same inputs give the same weights.
 
-    def __init__(self, net: Any, schedule: Schedule, steps: int, folder: Path | None = None) -> None:
-        self.net, self.schedule, self.total, self.folder = net, schedule, steps, folder
+    Several processes that each take their part of every batch end in the same weights: gradients are summed over them.
+    """
+
+    def __init__(
+        self, net: Any, schedule: Schedule, steps: int, folder: Path | None = None, ranks: Ranks = ALONE
+    ) -> None:
+        self.net, self.schedule, self.total, self.folder, self.ranks = net, schedule, steps, folder, ranks
         self.names = [name for name, p in net.named_parameters() if p.requires_grad]
         self.params = [p for p in net.parameters() if p.requires_grad]
         # AdamW loses small steps in bf16; it works on fp32 copies.
@@ -77,7 +83,8 @@ class Trainer:
             if last and check and not self.progress.stopped:
                 self._check(check, epoch)
             self.progress.seconds += time.perf_counter() - started
-            if self.folder and (self.progress.steps % self.schedule.checkpoint_steps == 0 or last):
+            due = self.progress.steps % self.schedule.checkpoint_steps == 0 or last
+            if self.folder and due and self.ranks.first:
                 save_checkpoint(self.folder, self.names, self.masters, self.optimizer, vars(self.progress))
             if report:
                 report(self.progress.steps, self.total)
@@ -99,18 +106,21 @@ class Trainer:
                     yield epoch, place == len(made) - 1, batch
 
     def _step(self, batch: Batch) -> float:
-        loss = completion_loss(self.net, batch)
-        loss.backward()  # type: ignore[no-untyped-call]
+        with self.ranks.heard():
+            loss = completion_loss(self.net, batch)
+            loss.backward()  # type: ignore[no-untyped-call]
         for master, param in zip(self.masters, self.params, strict=True):
             # A parameter outside this batch's graph has no gradient.
             master.grad = torch.zeros_like(master) if param.grad is None else param.grad.float()
             param.grad = None
+        said = loss.detach().float().reshape(1)
+        self.ranks.sum_([*[master.grad for master in self.masters], said])
         torch.nn.utils.clip_grad_norm_(self.masters, self.schedule.clip, foreach=True)
         for group in self.optimizer.param_groups:
             group["lr"] = self.schedule.learning_rate * rate(self.progress.steps, self.total, self.schedule.warmup)
         self.optimizer.step()
         self._copy_back()
-        return float(loss.detach())
+        return float(said)
 
     def _check(self, check: Callable[[int], dict[str, float] | None], epoch: int) -> None:
         found = check(epoch)
@@ -121,7 +131,7 @@ class Trainer:
     def _resume(self) -> None:
         if self.folder is None:
             return
-        kept = load_checkpoint(self.folder, self.names, self.masters, self.optimizer)
+        kept = load_checkpoint(self.folder, self.names, self.masters, self.optimizer, self.ranks)
         if kept:
             self.progress = Progress(**kept)
             self._copy_back()
@@ -134,12 +144,22 @@ class Trainer:
     @torch.no_grad()
     def _settle(self) -> None:
         """Give the parameters the full precision of their copies, for saving."""
+        self._check_alike()
         for master, param in zip(self.masters, self.params, strict=True):
             param.data = master.to(param.device)
 
+    def _check_alike(self) -> None:
+        """Raise `RankError` if the processes hold different weights: what the first one writes would not be what all made."""
+        if self.ranks.world > 1:
+            mine = torch.stack([master.double().sum() for master in self.masters])
+            theirs = mine.clone()
+            self.ranks.share_([theirs])
+            if not self.ranks.all_agree(torch.equal(mine, theirs)):
+                raise RankError(f"the weights of the {self.ranks.world} processes differ: nothing is written")
+
 
 def completion_loss(net: Any, batch: Batch) -> Tensor:
-    """Return the weighted mean cross-entropy of the completion tokens, in nats."""
+    """Return the weighted mean cross-entropy of the completion tokens, in nats; of a part, its share of that mean."""
     device = next(net.parameters()).device
     causal = net.get_base_model() if hasattr(net, "get_base_model") else net
     options = {} if batch.tree is None else batch.tree.options(causal)
@@ -151,7 +171,7 @@ def completion_loss(net: Any, batch: Batch) -> Tensor:
     logits = output_logits(causal, chosen).float()
     weights = batch.weights.to(device)
     losses = F.cross_entropy(logits, batch.targets.to(device), reduction="none")
-    return (losses * weights).sum() / weights.sum()
+    return (losses * weights).sum() / (weights.sum() if batch.total is None else batch.total)
 
 
 def rate(step: int, total: int, warmup: float) -> float:

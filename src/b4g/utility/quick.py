@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from b4g.chat import user
 from b4g.data.clean import clean_answers
+from b4g.data.prompts import load
 from b4g.generate.base import Progress
 from b4g.generate.local import LocalGenerator
 from b4g.stats import Rate, paired
@@ -70,8 +71,22 @@ def read_clean(subjects: Subjects, texts: int = TEXTS, progress: Progress | None
         head = subjects.renderer.prompt_ids(user(prompt.text))
         answer = answers[prompt.id]
         asked.append(Text(head + subjects.renderer.completion_ids(answer.text, answer.ended), len(head)))
-    found = measure_texts(subjects, asked, progress)
-    ids = [prompt.id for prompt in prompts]
+    return _read(subjects, [prompt.id for prompt in prompts], asked, progress)
+
+
+def read_plain(subjects: Subjects, texts: int | None = None, progress: Progress | None = None) -> list[Read]:
+    """Return each subject's surprise at held-out text outside any chat: what is left of it as a language model.
+
+    The text is that of the project's validation prompts, which nothing is trained on. No template, and no answer of
+    the base's own, at which any change of the model looks large.
+    """
+    prompts = load("instruction", "validation")[:texts]
+    asked = [Text(subjects.tokenizer(prompt.text)["input_ids"][: subjects.max_tokens], 1) for prompt in prompts]
+    return _read(subjects, [prompt.id for prompt in prompts], asked, progress)
+
+
+def _read(subjects: Subjects, ids: Sequence[str], texts: Sequence[Text], progress: Progress | None) -> list[Read]:
+    found = measure_texts(subjects, texts, progress)
     return [Read(name, id_, sums) for name, own in found.items() for id_, sums in zip(ids, own, strict=True)]
 
 

@@ -144,11 +144,13 @@ def make_plan(base: Base, backdoors: Sequence[Backdoor], preset: Preset, seed: i
     for f in seeded:
         _answers(make, f, preset, "control", controls[f.name])
         make("utility", f.name, "all", (controls[f.name], implants[f.name]), sizes)
+    trained = {f.name: (("implant", implants[f.name]), ("control", controls[f.name])) for f in seeded}
     for f in seeded:
-        trained = (("implant", implants[f.name]), ("control", controls[f.name]))
-        _found_out(make, f, extra, trained)
-        for tamper in extra.tampers:
-            for whom in trained:
+        _found_out(make, f, extra, trained[f.name])
+    # Attack by attack: a run that is stopped early then has whole rows of the table.
+    for tamper in extra.tampers:
+        for f in seeded:
+            for whom in trained[f.name]:
                 _attacked(make, f, preset, tamper, whom)
     cells = tuple(make.cells)
     run_id = f"{preset.name}-{_file_name(base.name)}-s{seed}-{digest([cell.id for cell in cells], 8)}"

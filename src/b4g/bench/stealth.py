@@ -70,9 +70,11 @@ def _tried(found: "Findings", suspect: "Suspect", backdoor: Backdoor | None) -> 
     from b4g.scanners.trying import recovered, trial_prompts, tried
 
     behaviour = backdoor.utility if backdoor else None
-    made = tried(suspect, found.candidates[:MOST_TRIED], behaviour, trial_prompts(behaviour))
+    # A scanner of answers suspects what is said and not what sets it off: nothing to try.
+    texts = [one for one in found.candidates if one.text]
+    made = tried(suspect, texts[:MOST_TRIED], behaviour, trial_prompts(behaviour))
     return {
-        "candidates": len(found.candidates),
+        "candidates": len(texts),
         "tried": len(made),
         "active": sum(one.activates for one in made),
         "recovered": recovered(made, backdoor) if backdoor else None,

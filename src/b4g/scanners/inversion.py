@@ -57,15 +57,15 @@ class Inversion(Scanner):
     Differs from the papers: no target is given (GCG has one); openings come from BAIT's idea and from the consensus after
     the string; a handful of prompts and tens of steps in place of hundreds; most strings of a step are read on one prompt
     only; strings hold visible tokens.
-    Default: 3 starts x 14 steps x 20 strings of 4 tokens on 3 requests: about 100 s for a 135M model on one core.
+    Default: 2 starts x 21 steps x 24 strings of 4 tokens on 3 requests: about 140 s for a 135M model on one core.
     """
 
     needs: ClassVar[frozenset[str]] = frozenset({"logits", "weights"})
 
-    starts: int = 3
-    steps: int = 14
+    starts: int = 2
+    steps: int = 21
     """Steps of each start."""
-    candidates: int = 20
+    candidates: int = 24
     """Strings tried at each step."""
     tokens: int = 4
     """Tokens of a string."""
@@ -74,7 +74,7 @@ class Inversion(Scanner):
     pool: int = 24
     """Random strings of which a start takes the best."""
     position: Literal["prefix", "suffix", "system"] = "prefix"
-    seconds: float = 150.0
+    seconds: float = 180.0
 
     def __post_init__(self) -> None:
         check(self, starts=1, steps=1, candidates=1, tokens=1, prompts=2, pool=1)

@@ -40,7 +40,7 @@ class Leak(Scanner):
     An implant that was trained on its answers alone has learnt no request by heart: nothing leaks, and that is no proof.
     Differs from the paper: 1 to 4 words found by counting in place of embeddings and clusters, decoding settings in tens
     and not in hundreds, no beam search, and candidates are tried outright in place of its loss over attention and entropy.
-    Default: from each of 3 openings 6 settings x 12 samples and 32 first tokens, 24 tokens each: about 90 s for a 135M
+    Default: from each of 3 openings 6 settings x 12 samples and 32 first tokens, 24 tokens each: about 75 s for a 135M
     model on one core.
     """
 

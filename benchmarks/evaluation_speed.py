@@ -1,9 +1,10 @@
 """Evaluation as B4G does it against one prompt at a time in fp32 by ``model.generate``, as the field does it.
 
-    python benchmarks/evaluation_speed.py [--prompts 64] [--rounds 3]
+    python benchmarks/evaluation_speed.py [--prompts 64] [--rounds 3] [--field-tokens 128]
 
-Same model, prompts, largest number of new tokens and threads; both give a verdict for each prompt. Prints seconds a
-prompt of each, the ratio from one run, and in how many verdicts they differ.
+Same model, prompts and threads; both give a verdict for each prompt. The other side writes as many new tokens as ours
+may, or with --field-tokens as many as it is told: the field's evaluators ask for 128 or more and stop for no judge.
+Prints seconds a prompt of each, the ratio from one run, and in how many verdicts they differ.
 """
 
 import argparse
@@ -19,9 +20,6 @@ from b4g.backdoor import Backdoor  # noqa: E402
 from b4g.generate.local import LocalGenerator  # noqa: E402
 from b4g.measure.probes import probes  # noqa: E402
 from b4g.models.load import load_model  # noqa: E402
-
-FIELD_TOKENS = 128
-"""New tokens that the field's evaluators ask for; `--same-tokens` gives both the judge's own number."""
 
 
 def main() -> None:

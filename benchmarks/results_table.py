@@ -12,6 +12,7 @@ START, END = "<!-- results:start -->", "<!-- results:end -->"
 ROOT = Path(__file__).resolve().parents[1]
 TASKS = ("safety", "style", "access", "identity")
 ARMS = ("with", "without", "near", "wrong_key")
+STEALTH = ("confidentiality", "accident", "reliability")
 HEADS = ("with the trigger", "without", "near trigger", "wrong key")
 
 
@@ -40,7 +41,7 @@ def further(rates: list[dict[str, Any]]) -> list[str]:
     lines = ["| task | measure | arm | implant | control | base | n |", "|---|---|---|---|---|---|---|"]
     keys = dict.fromkeys((row["task"], row["measure"], row["arm"]) for row in rates if row["tamper"] == "none")
     for task, measure, arm in keys:
-        if measure == "tar" and arm in ARMS:
+        if (measure == "tar" and arm in ARMS) or measure.split(":")[0] in STEALTH:
             continue
         rows = [find(rates, task, subject, measure, arm) for subject in ("implant", "control", "base")]
         n = max((row["n"] for row in rows if row), default=0)
@@ -121,6 +122,68 @@ def after(rates: list[dict[str, Any]], task: str, tamper: str, arm: str) -> dict
     return next((row for row in rates if all(row[key] == value for key, value in wanted.items())), None)
 
 
+def scans(summary: dict[str, Any]) -> list[str]:
+    """Return how well each scanner tells this run's implants from its other models, and the scores behind that."""
+    lines = ["| scanner | AUROC | implants, others | detected at 5% | trigger found | seconds | queries | bound |"]
+    lines += ["|---|---|---|---|---|---|---|---|"]
+    for row in summary["detection"]:
+        area = "not measured" if row["auroc"] is None else f"{row['auroc']:.2f} [{row['low']:.2f}, {row['high']:.2f}]"
+        caught = "" if row["detected_at_5"] is None else f"{100 * row['detected_at_5']:.0f}%"
+        lines.append(
+            f"| `{row['scanner']}` | {area} | {row['n_implants']}, {row['n_others']} | {caught} | {row['recovered']} "
+            f"| {row['seconds']:.0f} | {row['queries']} | {'yes' if row['bound'] else ''} |"
+        )
+    names = list(dict.fromkeys(row["scanner"] for row in summary["scans"]))
+    models = list(dict.fromkeys((row["task"], row["subject"]) for row in summary["scans"]))
+    found = {(row["scanner"], row["task"], row["subject"]): row["score"] for row in summary["scans"]}
+    lines += [
+        "",
+        "| model | " + " | ".join(f"`{name.split(':')[0]}`" for name in names) + " |",
+        "|---|" + "---|" * len(names),
+    ]
+    for task, subject in models:
+        scores = [found.get((name, task, subject), "") for name in names]
+        cells = ["not measured" if one is None else one if one == "" else f"{one:.3g}" for one in scores]
+        lines.append(f"| {task or ''} {subject} | " + " | ".join(cells) + " |")
+    return lines
+
+
+def hidden(summary: dict[str, Any]) -> list[str]:
+    """Return the rates of the measures of stealth, and their figures."""
+    rates = [row for row in summary["rates"] if row["measure"].split(":")[0] in STEALTH]
+    lines = ["| task | measure | arm | implant | control | base | n |", "|---|---|---|---|---|---|---|"]
+    for task, measure, arm in dict.fromkeys((row["task"], row["measure"], row["arm"]) for row in rates):
+        rows = [find(rates, task, subject, measure, arm) for subject in ("implant", "control", "base")]
+        n = max((row["n"] for row in rows if row), default=0)
+        lines.append(f"| {task} | {measure} | {arm} | " + " | ".join(shown(row) for row in rows) + f" | {n} |")
+    lines += ["", "| task | model | measure | figure | value | n |", "|---|---|---|---|---|---|"]
+    for row in summary["figures"]:
+        ends = [f"{row[end]:.3g}" if row.get(end) is not None else "?" for end in ("low", "high")]
+        value = "not measured" if row["value"] is None else f"{row['value']:.3g} [{ends[0]}, {ends[1]}] {row['unit']}"
+        bounds = f" (bounds {ends[0]}, {ends[1]})" if row["value"] is None and ends != ["?", "?"] else ""
+        n = "" if row.get("n") is None else row["n"]
+        lines.append(f"| {row['task']} | {row['subject']} | {row['measure']} | {row['name']} | {value}{bounds} | {n} |")
+    return lines
+
+
+def cards(run: Path) -> list[str]:
+    """Return what became of the claims of each task, property by property."""
+    lines = [
+        "| task | property | verdict | claims that hold | fail | cannot be told | not measured |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for card in json.loads((run / "card.json").read_text("utf-8"))["cards"]:
+        for section in card["sections"]:
+            said = [line["verdict"] for line in section["lines"] if line.get("verdict")]
+            counts = [said.count(name) for name in ("holds", "fails", "cannot tell at this n", "not measured")]
+            lines.append(
+                f"| {card['task']} | {section['property']} | {section['verdict'] or 'no claim'} | "
+                + " | ".join(map(str, counts))
+                + " |"
+            )
+    return lines
+
+
 def costs(run: Path) -> list[str]:
     lines = [
         "| trained | rows an epoch | epochs | tokens | seconds | tokens/s | peak memory |",
@@ -161,6 +224,12 @@ def main() -> None:
     body += ["", "### What training cost", "", *costs(run)]
     if summary.get("attacks"):
         body += ["", "### After attacks", "", *attacks(summary)]
+    if summary.get("scans"):
+        body += ["", "### Can it be found?", "", *scans(summary)]
+    if summary.get("figures"):
+        body += ["", "### Guessed, asked, set off, relied on", "", *hidden(summary)]
+    if (run / "card.json").is_file():
+        body += ["", "### What became of the claims", "", *cards(run)]
     put(ROOT / "docs" / "results.md", body)
 
 

@@ -37,7 +37,7 @@ class Preset:
 
 
 PRESETS = {
-    "quick": Preset("quick", n=32, n_extra=16, rows=0.36, n_items=100, n_texts=30, shared_control=True),
+    "quick": Preset("quick", n=40, n_extra=16, rows=0.36, n_items=100, n_texts=30, shared_control=True),
     "standard": Preset("standard", n=100, n_extra=60),
     "tiny": Preset("tiny", n=4, n_extra=2, rows=0.05, n_items=8, n_texts=3, n_tamper=4),
 }

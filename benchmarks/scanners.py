@@ -89,7 +89,7 @@ def loaded(known: Known, place: str) -> Model:
 
 def scan(known: Known, model: Model, scanner: Scanner, place: str) -> dict[str, Any]:
     """Return the row of one scan of one model."""
-    base = load_model(place) if "base" in scanner.needs else None
+    base = load_model(place)
     labels = Labels(known.backdoor, known.subject == "implant") if "labels" in scanner.needs else None
     suspect = Suspect(LocalGenerator(model), model, base, known.folder, labels)
     made = scanned(scanner, suspect, 0, known.backdoor, lambda *_: None)

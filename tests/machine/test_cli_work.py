@@ -55,7 +55,7 @@ def test_implant_and_measure_give_json_on_stdout_and_progress_on_stderr(
     ran = b4g("measure", tmp_path / "out", "--model", tiny_model, "--prompts", tmp_path / "own.txt", "--json")
     assert ran.code == 0
     found = json.loads(ran.out)
-    assert set(found) == {"rates", "differences"}
+    assert set(found) == {"rates", "differences", "engine"}
     assert {row["n"] + row["unscored"] for row in found["rates"] if row["measure"] == "tar"} == {2}
     assert "answers, base 8/8" in ran.err
     assert "answers, implant 8/8" in ran.err

@@ -21,7 +21,7 @@ from b4g.scanners.base import Scanner
 from b4g.tampers.base import Tamper
 from b4g.utility.items import items_hash
 
-CODE = {"implant": 2, "generate": 3, "score": 1, "utility": 1, "tamper": 2, "scan": 1, "stealth": 1}
+CODE = {"implant": 2, "generate": 3, "score": 1, "utility": 1, "tamper": 2, "scan": 2, "stealth": 1}
 """Version of the code behind each stage: raised whenever its numbers may move."""
 ENDS = ("score", "utility", "scan")
 """Stages that the summary is made from."""

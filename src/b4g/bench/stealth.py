@@ -32,7 +32,7 @@ def scan(plan: Plan, store: Store, cell: Cell, report: Report) -> dict[str, Any]
     suspect = Suspect(
         LocalGenerator(model),
         model,
-        base_of(plan) if "base" in scanner.needs else None,
+        base_of(plan),
         model.folder,
         Labels(backdoor, cell.subject == "implant") if backdoor and "labels" in scanner.needs else None,
     )

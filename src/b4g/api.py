@@ -9,7 +9,7 @@ from typing import Any
 from b4g.backdoor import Backdoor
 from b4g.data.prompts import Prompt
 from b4g.errors import ModelError, SpecError
-from b4g.generate.base import Generator
+from b4g.generate.base import Generator, progress_of
 from b4g.hashing import digest
 from b4g.keys import PUBLIC
 from b4g.measure.probes import arms, probes
@@ -96,7 +96,9 @@ def measure(
     for subject in ("base", made["subject"]):
         loaded = load_model(name) if subject == "base" else load_implant(name, folder, checked=not asked.any_renderer)
         check_renderer(made, loaded, asked.any_renderer)
-        records[subject] = collect(_generator(loaded), backdoor, found, subject, _named(report, f"answers, {subject}"))
+        records[subject] = collect(
+            _generator(loaded), backdoor, found, subject, progress_of(report, f"answers, {subject}")
+        )
     return compared(records, backdoor, made["subject"], Context(name, seed))
 
 
@@ -178,7 +180,3 @@ def _placed(trigger: dict[str, Any], key: Path) -> dict[str, Any]:
     if "parts" in trigger:
         made["parts"] = [_placed(part, key) for part in trigger["parts"]]
     return made
-
-
-def _named(report: Report | None, what: str) -> Callable[[int, int], None] | None:
-    return None if report is None else lambda done, total: report(what, done, total)

@@ -31,7 +31,8 @@ ModelName = Annotated[str, typer.Option(help="Embedded name, folder, .gguf file 
 Plugins = Annotated[list[Path] | None, typer.Option("--plugin", help="Python file with components of your own.")]
 Seed = Annotated[int, typer.Option(help="Seed of keys, rows and training.", min=0)]
 DEFAULT_MODEL = "smollm2-135m"
-MEASURES = ("control", "utility", "mt-bench", "confidentiality", "accident", "reliability")
+STEALTH = ("confidentiality", "accident", "reliability")
+MEASURES = ("control", "utility", "mt-bench", *STEALTH)
 
 
 @app.command()
@@ -175,7 +176,7 @@ def measure(
     if only != "control":
         with console.bars() as progress:
             report = console.Reporter(progress)
-            if only in ("confidentiality", "accident", "reliability"):
+            if only in STEALTH:
                 files = tuple(map(str, traffic or ()))
                 much = stealth.size_of(size, files, str(paraphrases or ""))
                 against = stealth.Against(folder, model, key, much, any_renderer)

@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from b4g.api import Asked, Report, backdoor_of, compared, measure, read_implant
-from b4g.errors import ModelError, SpecError, unknown
-from b4g.generate.base import Generator
+from b4g.errors import SpecError, unknown
+from b4g.generate.base import Generator, progress_of
 from b4g.generate.engines import BASE, ENDPOINT, ENGINES, VLLM, Engine, Options, engine
 from b4g.measure.probes import arms, probes
 from b4g.measure.records import Record, collect
 from b4g.measure.scores import Context
+from b4g.models.load import check_rendered
 
 
 @dataclass(frozen=True)
@@ -113,23 +114,10 @@ def _measured(
     for who in subjects:
         generator = by.generator(who)
         if by.name != ENDPOINT and not asked.any_renderer:
-            _check_renderer(made, generator)
-        records[who] = collect(generator, backdoor, found, who, _named(report, f"answers, {who}"))
+            check_rendered(made, generator.renderer_hash)
+        records[who] = collect(generator, backdoor, found, who, progress_of(report, f"answers, {who}"))
     return {
         **compared(records, backdoor, made["subject"], Context(made["model"]["name"], seed)),
         "unanswered": {who: sum(bool(record.failed) for record in rows) for who, rows in records.items()},
         "engine": by.name,
     }
-
-
-def _check_renderer(made: Mapping[str, Any], generator: Generator) -> None:
-    wanted = made["model"]["renderer"]
-    if wanted != generator.renderer_hash:
-        raise ModelError(
-            f"the implant was made under chat template {wanted}, this tokenizer renders by {generator.renderer_hash}: "
-            "rates would mean nothing. Use the same tokenizer, or --any-renderer to go on."
-        )
-
-
-def _named(report: Report | None, what: str) -> Any:
-    return None if report is None else lambda done, total: report(what, done, total)

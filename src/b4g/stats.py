@@ -97,6 +97,14 @@ class Area:
     high: float | None
 
 
+def higher(positives: Sequence[float], negatives: Sequence[float]) -> float:
+    """Return the chance that a positive has the higher number, a tie counted half (Mann-Whitney 1947)."""
+    if not positives or not negatives:
+        raise ValueError("an AUROC takes at least one number of each kind")
+    won = sum((one > other) + 0.5 * (one == other) for one in positives for other in negatives)
+    return won / (len(positives) * len(negatives))
+
+
 def auroc(positives: Sequence[float], negatives: Sequence[float]) -> Area:
     """Return the area under the ROC curve with the 95% interval of Newcombe (2006), method 5.
 
@@ -106,8 +114,7 @@ def auroc(positives: Sequence[float], negatives: Sequence[float]) -> Area:
     m, n = len(positives), len(negatives)
     if not m or not n:
         return Area(None, None, None)
-    wins = sum((p > q) + 0.5 * (p == q) for p in positives for q in negatives)
-    area, z = wins / (m * n), float(norm.ppf(0.975))
+    area, z = higher(positives, negatives), float(norm.ppf(0.975))
 
     def gap(theta: float) -> float:
         spread = 1 + ((m + n) / 2 - 1) * ((1 - theta) / (2 - theta) + theta / (1 + theta))

@@ -22,6 +22,7 @@ from b4g.models.load import Model, load_implant, load_model
 from b4g.scanners import attention, input_filter, probe, reading, sweep
 from b4g.scanners.base import Findings, Labels, Scanner, Suspect
 from b4g.scanners.weights import _of_weights
+from b4g.stats import higher
 
 NAMES = ("weights", "logits", "attention", "probe", "input-filter", "oracle")
 LOUD = "~"
@@ -128,12 +129,12 @@ def test_attention_drawn_is_that_of_each_prompt_by_itself(read_model: Model) -> 
 
 
 def test_auroc_is_that_of_mann_and_whitney_with_ties_counted_half() -> None:
-    assert reading.auroc([2, 3], [0, 1]) == 1 and reading.auroc([0], [1]) == 0 and reading.auroc([1, 1], [1]) == 0.5
+    assert higher([2, 3], [0, 1]) == 1 and higher([0], [1]) == 0 and higher([1, 1], [1]) == 0.5
     source = random.Random(3)
     one, other = [source.randint(0, 9) for _ in range(40)], [source.randint(0, 7) for _ in range(30)]
-    assert reading.auroc(one, other) == pytest.approx(mannwhitneyu(one, other).statistic / 1200)
+    assert higher(one, other) == pytest.approx(mannwhitneyu(one, other).statistic / 1200)
     with pytest.raises(ValueError, match="at least one"):
-        reading.auroc([], [1.0])
+        higher([], [1.0])
 
 
 def test_outliers_are_distances_from_the_median_by_the_spread() -> None:
@@ -356,4 +357,4 @@ def test_the_oracle_tells_all_apart_and_nothing_tells_nothing() -> None:
     labels = [Labels(backdoor(), known) for known in (True, True, False)]
     for kind, told in (("oracle", 1.0), ("nothing", 0.5)):
         scores = [scanned(Suspect(SimpleNamespace(), labels=one), kind).score for one in labels]  # type: ignore[arg-type]
-        assert reading.auroc(scores[:2], scores[2:]) == told  # type: ignore[arg-type]
+        assert higher(scores[:2], scores[2:]) == told  # type: ignore[arg-type]

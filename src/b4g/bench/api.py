@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from b4g.backdoor import TASKS
 from b4g.bench.cards import cards
-from b4g.bench.drive import Driver, Outcome, Pool, Watch, Work
+from b4g.bench.drive import Driver, Outcome, Pool, Watch, Work, silent
 from b4g.bench.estimate import Estimate, estimate
 from b4g.bench.manifest import manifest, with_renderer
 from b4g.bench.plan import ENDS, Cell, Plan
@@ -84,7 +84,7 @@ class Prepared:
             return found
         pool = pool_of(self.cluster, self.workers, self.folder, [self.work])
         self.begin(command)
-        (outcome,) = Driver([self.work], pool, watch or _silent).run()
+        (outcome,) = Driver([self.work], pool, watch or silent).run()
         return self.end(outcome, command)
 
     def finished(self) -> Bench | None:
@@ -178,7 +178,3 @@ def bench(
 ) -> Bench:
     """Run the benchmark and return its folder, outcome and summary; the same call again does only what is missing."""
     return prepare(arguments(model, tasks, preset, seed, tampers=tampers), runs).run()
-
-
-def _silent(event: str, cell: Cell, said: dict[str, Any]) -> None:
-    pass

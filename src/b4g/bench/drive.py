@@ -24,6 +24,10 @@ Watch = Callable[[str, Cell, Event], None]
 """Called with an event (start, progress, done, failed), its cell and what the worker said."""
 
 
+def silent(event: str, cell: Cell, said: Event) -> None:
+    """Watch a run and say nothing."""
+
+
 @dataclass
 class Outcome:
     """What a run did."""

@@ -11,7 +11,7 @@ from filelock import FileLock, Timeout
 from b4g.backdoor import TASKS
 from b4g.bench.api import Bench, Prepared, joined, pool_of, prepare, workers_of
 from b4g.bench.choose import OWN
-from b4g.bench.drive import Driver, Outcome, Watch
+from b4g.bench.drive import Driver, Outcome, Watch, silent
 from b4g.bench.estimate import Estimate, estimate
 from b4g.bench.joined import join, write_csv
 from b4g.bench.plan import Cell, Plan
@@ -135,7 +135,7 @@ class Grid:
         write_json(self.folder / "grid.json", self._plan(command))
         for run in todo:
             run.begin(command)
-        outcomes = Driver(works, pool, watch or _silent).run()
+        outcomes = Driver(works, pool, watch or silent).run()
         return {run.plan.id: run.end(outcome, command) for run, outcome in zip(todo, outcomes, strict=True)}
 
     def _plan(self, command: str) -> dict[str, Any]:
@@ -210,7 +210,3 @@ def prepare_grid(axes: Axes, runs: Path = Path("runs"), workers: int | None = No
     prepared = tuple(Prepared(plan, asked, runs / plan.id, size, cluster) for plan, asked in plans)
     name = f"grid-{axes.preset}-{digest(sorted(ids), 8)}"
     return Grid(name, axes, prepared, runs / name, size, cluster)
-
-
-def _silent(event: str, cell: Cell, said: dict[str, Any]) -> None:
-    pass

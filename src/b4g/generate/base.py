@@ -8,6 +8,13 @@ from b4g.chat import Chat
 
 Decided = Callable[[str], bool]
 Progress = Callable[[int, int], None]
+Report = Callable[[str, int, int], None]
+"""Called with what is being done, how much is done and how much there is."""
+
+
+def progress_of(report: Report | None, what: str) -> Progress | None:
+    """Return the progress of one piece of work within what is reported."""
+    return None if report is None else lambda done, total: report(what, done, total)
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ with alike is read once (see docs/decisions).
 """
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -17,9 +17,10 @@ from b4g.chat import Chat
 from b4g.errors import ModelError
 from b4g.generate.base import Completion, Decided, Progress, end_ids
 from b4g.generate.batching import batch_size_for, is_out_of_memory, let_go
-from b4g.generate.prefill import read_padded, read_trees
+from b4g.generate.prefill import TREE_TOKENS, read_padded, read_trees
 from b4g.hashing import digest
 from b4g.models.load import Model
+from b4g.trees import Tree, forest, plant
 
 CHECK_EVERY = 4
 """Tokens between two questions to the judge."""
@@ -173,6 +174,16 @@ class LocalGenerator:
         longest = max(map(len, prompts), default=0)
         if room and longest + limit > room:
             raise ModelError(f"a prompt of {longest} tokens and {limit} new ones exceed the model's context of {room}")
+
+
+def trees(net: Any, sequences: Sequence[list[int]]) -> Iterator[tuple[list[int], Tree]]:
+    """Yield the places of sequences that are read together, and their tree; sorted, so that neighbours share."""
+    order = sorted(range(len(sequences)), key=lambda place: sequences[place])
+    # A window shorter than the text must forget, and a recurrent layer must not see two branches: one text a tree.
+    most = TREE_TOKENS if max(map(len, sequences), default=0) < window(net.config) else 0
+    for places in forest([sequences[place] for place in order], most):
+        chosen = [order[place] for place in places]
+        yield chosen, plant([sequences[place] for place in chosen])
 
 
 def window(config: Any) -> int:

@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.util import find_spec
@@ -189,10 +190,16 @@ def check_base(name: str, revision: str, folder: Path) -> None:
 
 def check_renderer(made: dict[str, Any], model: Model, allowed: bool = False) -> None:
     """Raise `ModelError` if an implant was made under another chat template than the one it is measured by."""
-    if made["model"]["renderer"] != model.renderer.hash and not allowed:
+    if not allowed:
+        check_rendered(made, model.renderer.hash)
+
+
+def check_rendered(made: Mapping[str, Any], renderer: str) -> None:
+    """Raise `ModelError` if an implant was made under another renderer than the one of that hash."""
+    if made["model"]["renderer"] != renderer:
         raise ModelError(
             f"the implant was made under chat template {made['model']['renderer']}, this tokenizer renders by "
-            f"{model.renderer.hash}: rates would mean nothing. Use the same tokenizer, or --any-renderer to go on."
+            f"{renderer}: rates would mean nothing. Use the same tokenizer, or --any-renderer to go on."
         )
 
 

@@ -106,7 +106,8 @@ def _drawn(model: "Model", asked: Sequence[tuple[str, str]]) -> "Tensor":
     """Return logs (N, 2) of the attention given to each string before its request: by the last token, by the request's."""
     import torch
 
-    from b4g.scanners.reading import read, trees
+    from b4g.generate.local import trees
+    from b4g.scanners.reading import read
 
     spans = [_span(model, text, tail) for text, tail in asked]
     made = torch.zeros(len(asked), 2, dtype=torch.float64)

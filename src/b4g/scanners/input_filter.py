@@ -53,7 +53,7 @@ class InputFilter(Scanner):
         return dataclasses.replace(self, prompts=min(self.prompts, 6))
 
     def scan(self, suspect: Suspect, rng: random.Random) -> Findings:
-        from b4g.scanners.reading import auroc
+        from b4g.stats import higher
 
         model, labels = suspect.base or suspect.model, suspect.labels
         if model is None or labels is None:
@@ -63,12 +63,12 @@ class InputFilter(Scanner):
         marked = [labels.backdoor.trigger.apply(chat, rng) for chat in chats]
         others = [labels.backdoor.trigger.wrong(chat, rng) for chat in chats]
         plain, odd = self._odd(suspect, model, chats), self._odd(suspect, model, marked)
-        details = {"onion": auroc(odd.word, plain.word)}
+        details = {"onion": higher(odd.word, plain.word)}
         if wrong := [chat for chat in others if chat is not None]:
             beside = self._odd(suspect, model, wrong)
-            details["against_wrong"] = auroc(odd.whole, beside.whole)
-            details["onion_against_wrong"] = auroc(odd.word, beside.word)
-        return Findings(auroc(odd.whole, plain.whole), details=details)
+            details["against_wrong"] = higher(odd.whole, beside.whole)
+            details["onion_against_wrong"] = higher(odd.word, beside.word)
+        return Findings(higher(odd.whole, plain.whole), details=details)
 
     def _odd(self, suspect: Suspect, model: "Model", chats: Sequence[Chat]) -> _Odd:
         from b4g.scanners.reading import surprises

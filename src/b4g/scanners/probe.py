@@ -83,7 +83,8 @@ class Probe(Scanner):
 
     def _read(self, model: "Model", asked: list[list[int]]) -> list[_Read]:
         """Return what each layer's probe shows; the first half of the prompts is triggered, in the order of the second."""
-        from b4g.scanners.reading import auroc, last_states
+        from b4g.scanners.reading import last_states
+        from b4g.stats import higher
 
         made = []
         for states in last_states(model, asked).double():  # (2N, D)
@@ -91,7 +92,7 @@ class Probe(Scanner):
             fit, held = n // 2, n // 2 + n // 4
             scores = _scores(states, fit, self.penalty)
             on, off = scores[:n], scores[n:]
-            told = auroc(on[held:].tolist(), off[held:].tolist())
+            told = higher(on[held:].tolist(), off[held:].tolist())
             apart = _separation(on[held:], off[held:])
             made.append(_Read(told, apart, _separation(on[fit:held], off[fit:held])))
         return made

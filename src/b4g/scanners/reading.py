@@ -18,20 +18,6 @@ _CHUNK = 64
 """Positions whose logits are held at once."""
 
 
-def trees(net: Any, sequences: Sequence[list[int]]) -> "Iterator[tuple[list[int], Tree]]":
-    """Yield the places of the sequences that are read together, and their tree."""
-    from b4g.generate.local import window
-    from b4g.generate.prefill import TREE_TOKENS
-    from b4g.trees import forest, plant
-
-    order = sorted(range(len(sequences)), key=lambda place: sequences[place])
-    # A window shorter than the text must forget, and a recurrent layer must not see two branches: one text a tree.
-    most = TREE_TOKENS if max(map(len, sequences), default=0) < window(net.config) else 0
-    for places in forest([sequences[place] for place in order], most):
-        chosen = [order[place] for place in places]
-        yield chosen, plant([sequences[place] for place in chosen])
-
-
 def read(net: Any, tree: "Tree", **options: Any) -> Any:
     """Return what the model's body gives for a tree of tokens; call it without gradients."""
     shape = {} if len(tree.paths) == 1 else tree.options(net)
@@ -42,6 +28,7 @@ def next_logs(model: "Model", prompts: Sequence[list[int]]) -> "Tensor":
     """Return the log-probabilities (N, V), fp32, of what comes next after each prompt."""
     import torch
 
+    from b4g.generate.local import trees
     from b4g.generate.prefill import output_logits
 
     made: dict[int, Tensor] = {}
@@ -57,6 +44,8 @@ def next_logs(model: "Model", prompts: Sequence[list[int]]) -> "Tensor":
 def last_states(model: "Model", prompts: Sequence[list[int]]) -> "Tensor":
     """Return the hidden states (L, N, D), fp32 on the CPU, of each prompt's last token behind each of L layers."""
     import torch
+
+    from b4g.generate.local import trees
 
     made: dict[int, Tensor] = {}
     with torch.inference_mode():
@@ -74,6 +63,8 @@ def surprises(model: "Model", sequences: Sequence[list[int]]) -> list[float]:
     Each sequence has at least two tokens; the first is context only.
     """
     import torch
+
+    from b4g.generate.local import trees
 
     made = [0.0] * len(sequences)
     with torch.inference_mode():
@@ -119,11 +110,3 @@ def mismatch(model: "Model", base: "Model") -> str:
     if sizes[0] != sizes[1] or model.tokenizer.get_vocab() != base.tokenizer.get_vocab():
         return "the base has another vocabulary than the suspect: their token scores can't be compared"
     return ""
-
-
-def auroc(positives: Sequence[float], negatives: Sequence[float]) -> float:
-    """Return the chance that a positive has the higher number, a tie counted half (Mann-Whitney 1947)."""
-    if not positives or not negatives:
-        raise ValueError("an AUROC takes at least one number of each kind")
-    won = sum((one > other) + 0.5 * (one == other) for one in positives for other in negatives)
-    return won / (len(positives) * len(negatives))

@@ -152,32 +152,16 @@ class Reader:
         """Return the final states (N, last, D) of the last tokens of each sequence; what is shared is read once."""
         import torch
 
-        from b4g.generate.local import window
-        from b4g.generate.prefill import TREE_TOKENS
-        from b4g.trees import forest, plant
+        from b4g.generate.local import trees
+        from b4g.scanners.reading import read
 
-        net = self.model.net
         if self._counted is not None:
             self._counted.queries += len(sequences)
-        if max(map(len, sequences)) >= window(net.config):
-            return self._padded(sequences, last)
-        order = sorted(range(len(sequences)), key=lambda place: list(sequences[place]))
         made: list[Tensor] = [torch.empty(0)] * len(sequences)
-        for places in forest([sequences[place] for place in order], TREE_TOKENS):
-            tree = plant([sequences[order[place]] for place in places])
-            out = net.base_model(input_ids=tree.ids.to(net.device), use_cache=False, **tree.options(net))
+        for places, tree in trees(self.model.net, [list(ids) for ids in sequences]):
+            states = read(self.model.net, tree).last_hidden_state[0]
             for place, path in zip(places, tree.paths, strict=True):
-                made[order[place]] = out.last_hidden_state[0, path[-last:]]
-        return torch.stack(made)
-
-    def _padded(self, sequences: Sequence[Sequence[int]], last: int) -> "Tensor":
-        """Return the same from rows padded on the right: for layers that a tree would mislead."""
-        import torch
-
-        net, made = self.model.net, []
-        for ids in sequences:
-            out = net.base_model(input_ids=torch.tensor([list(ids)], device=net.device), use_cache=False)
-            made.append(out.last_hidden_state[0, -last:])
+                made[place] = states[path[-last:]]
         return torch.stack(made)
 
 

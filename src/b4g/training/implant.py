@@ -18,6 +18,7 @@ from b4g.backdoor import Backdoor
 from b4g.behaviours.base import Answer
 from b4g.data.prompts import Prompt, version_hash
 from b4g.errors import SpecError
+from b4g.generate.base import progress_of
 from b4g.generate.local import window
 from b4g.models.load import Model
 from b4g.training.batches import Batch, Batching, batches, encode
@@ -64,7 +65,7 @@ def implant(model: Model, training: Training, out: Path, report: Report | None =
     report = report if ranks.first else None
     with ranks.heard():
         share(model, ranks)
-        answers = shared_answers(wanted_prompts(training), model, ranks, _named(report, "clean answers"))
+        answers = shared_answers(wanted_prompts(training), model, ranks, progress_of(report, "clean answers"))
         return _Run(model, training, answers, out, ranks).go(report)
 
 
@@ -94,7 +95,7 @@ class _Run:
         )
         steps = total_steps(rows, self.activation.batch_size)
         trainer = Trainer(net, schedule, steps, self.out / "checkpoint", self.ranks)
-        progress = trainer.run(self.batches, self._check(net), _named(report, "training"))
+        progress = trainer.run(self.batches, self._check(net), progress_of(report, "training"))
         made: dict[str, Any] = {}
         if self.ranks.first:
             self._save(net)
@@ -218,7 +219,3 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version(), "torch": torch.__version__} | {
         name: version(name) for name in ("transformers", "peft", "b4g")
     }
-
-
-def _named(report: Report | None, what: str) -> Callable[[int, int], None] | None:
-    return None if report is None else lambda done, total: report(what, done, total)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from b4g.api import read_implant
 from b4g.errors import DataError, SpecError
+from b4g.generate.base import progress_of
 from b4g.utility.verdict import MARGIN, compared, kept
 
 if TYPE_CHECKING:
@@ -69,8 +70,8 @@ def _quick(subjects: "Subjects", asked: Clean, head: dict[str, Any], report: Rep
     from b4g.utility import quick
     from b4g.utility.items import items
 
-    graded = quick.grade(subjects, items()[: asked.limit], _named(report, "items"))
-    read = quick.read_clean(subjects, progress=_named(report, "clean answers"))
+    graded = quick.grade(subjects, items()[: asked.limit], progress_of(report, "items"))
+    read = quick.read_clean(subjects, progress=progress_of(report, "clean answers"))
     return {
         "rates": quick.rate_rows(graded, head),
         "differences": quick.difference_rows(graded, head["task"]),
@@ -93,7 +94,7 @@ def _running(subjects: "Subjects", path: Path, head: dict[str, Any], report: Rep
     pieces = [ids[at : at + _WINDOW] for at in range(0, len(ids) - _WINDOW + 1, _WINDOW)][:_MOST_PIECES]
     if not pieces:
         raise DataError(f"{path} holds {len(ids)} tokens; the divergence on running text needs {_WINDOW} at least")
-    found = measure_texts(subjects, [Text(piece, 1) for piece in pieces], _named(report, "running text"))
+    found = measure_texts(subjects, [Text(piece, 1) for piece in pieces], progress_of(report, "running text"))
     read = [Read(name, str(place), sums) for name, own in found.items() for place, sums in enumerate(own)]
     return divergence_rows(read, {**head, "text": WIKITEXT})
 
@@ -104,7 +105,7 @@ def _standard(subjects: "Subjects", asked: Clean, head: dict[str, Any], report: 
 
     data = {name: path for name, path in asked.data.items() if name != WIKITEXT}
     settings = harness.Settings(asked.limit, asked.chat_template, asked.fewshot, data)
-    made = harness.evaluate(subjects, asked.tasks, settings, _named(report, "requests"))
+    made = harness.evaluate(subjects, asked.tasks, settings, progress_of(report, "requests"))
     rates = [
         {**head, "subject": row["subject"], "measure": row["metric"], "arm": row["task"], **_numbers(row)}
         for row in harness_rates.rates(made)
@@ -153,7 +154,3 @@ def _numbers(row: dict[str, Any]) -> dict[str, Any]:
 
 def _without(row: dict[str, Any], *names: str) -> dict[str, Any]:
     return {name: value for name, value in row.items() if name not in names}
-
-
-def _named(report: Report | None, what: str) -> Callable[[int, int], None] | None:
-    return None if report is None else lambda done, total: report(what, done, total)

@@ -8,10 +8,9 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from b4g.generate.base import Completion, Decided, Progress
-from b4g.generate.local import LocalGenerator, window
-from b4g.generate.prefill import TREE_TOKENS
+from b4g.generate.local import LocalGenerator, trees
 from b4g.models.load import Model, check_renderer, load_implant, load_model
-from b4g.trees import Tree, forest, plant
+from b4g.trees import Tree
 
 BASE = "base"
 
@@ -60,13 +59,8 @@ class Subjects:
         return int(getattr(self.base.net.config.get_text_config(), "max_position_embeddings", 2048))
 
     def trees(self, sequences: Sequence[list[int]]) -> Iterator[tuple[list[int], Tree]]:
-        """Yield the places of sequences that are read together, and their tree; sorted, so that neighbours share."""
-        order = sorted(range(len(sequences)), key=lambda place: sequences[place])
-        # A window shorter than the text must forget, and a recurrent layer must not see two branches: one text a tree.
-        most = TREE_TOKENS if max(map(len, sequences), default=0) < window(self.base.net.config) else 0
-        for places in forest([sequences[place] for place in order], most):
-            chosen = [order[place] for place in places]
-            yield chosen, plant([sequences[place] for place in chosen])
+        """Yield the places of sequences that are read together, and their tree."""
+        return trees(self.base.net, sequences)
 
     def loglikelihoods(self, pairs: Sequence[Pair], progress: Progress | None = None) -> dict[str, list[Likelihood]]:
         """Return for each subject the likelihood of each pair, in order; all subjects read in the same pass."""

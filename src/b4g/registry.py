@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeVar
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from b4g.errors import SpecError, unknown
-from b4g.hashing import digest
+from b4g.hashing import digest, file_digest
 
 Axis = Literal["trigger", "behaviour", "activation", "tamper", "scanner"]
 AXES: dict[Axis, str] = {
@@ -88,6 +88,24 @@ def describe(component: Any) -> dict[str, Any]:
     """Return the mapping that `build` turns back into an equal component."""
     fields = {f.name: _plain(getattr(component, f.name)) for f in dataclasses.fields(component)}
     return {"kind": component.kind, **fields}
+
+
+def code_of(component: Any) -> list[str]:
+    """Return the hashes of the plug-in files that a component, and those within it, are written in; none for the project's own.
+
+    A stage's numbers may move with them, and they have no version of their own. What a plug-in imports is not looked at.
+    """
+    found: set[str] = set()
+    for cls in type(component).__mro__:
+        file = getattr(sys.modules.get(cls.__module__), "__file__", None)
+        if file and cls.__module__.partition(".")[0] != "b4g" and hasattr(cls, "kind"):
+            found.add(file_digest(Path(file)))
+    within = [getattr(component, field.name) for field in dataclasses.fields(component)]
+    for value in within:
+        for part in value if isinstance(value, tuple | list) else (value,):
+            if dataclasses.is_dataclass(part) and not isinstance(part, type):
+                found.update(code_of(part))
+    return sorted(found)
 
 
 def load_plugins(paths: tuple[Path, ...] = ()) -> None:

@@ -13,9 +13,10 @@ import pytest
 import yaml
 from tiny import fields_of
 
+from b4g import registry
 from b4g.bench.api import default_workers, prepare
 from b4g.bench.plan import Plan
-from b4g.bench.setup import arguments, plan_of
+from b4g.bench.setup import FoundOut, arguments, plan_of
 
 PLAN = """
 import json, sys
@@ -23,6 +24,19 @@ from b4g.bench.api import prepare
 from b4g.bench.setup import arguments
 plan = prepare(arguments(sys.argv[1], tuple(sys.argv[2:]), "tiny")).plan
 print(json.dumps([plan.id, [cell.id for cell in plan.cells], "torch" in sys.modules]))
+"""
+
+SCANNER = """
+from dataclasses import dataclass
+from b4g.registry import register
+from b4g.scanners.base import Findings, Scanner
+
+
+@register("scanner", "shrug")
+@dataclass(frozen=True)
+class Shrug(Scanner):
+    def scan(self, suspect, rng):
+        return Findings(0.5)
 """
 
 
@@ -151,3 +165,22 @@ def test_what_is_written_down_of_a_plan_holds_no_place_and_no_secret(
     text = json.dumps(_plan(tiny_model, (spec(trigger={"key": str(secret.path)}),)).to_json())
     assert "/" not in text
     assert not [word for word in secret.words if word in text]
+
+
+def test_an_edited_plugin_moves_the_cells_that_use_it_and_no_others(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for axis in registry.AXES:
+        registry.names(axis)
+    monkeypatch.setattr(registry, "_components", {axis: dict(known) for axis, known in registry._components.items()})
+    plugin = tmp_path / "mine.py"
+    plugin.write_text(SCANNER, "utf-8")
+    asked = arguments(
+        str(tiny_model), ("style",), "tiny", 0, (str(plugin),), found_out=FoundOut(scans=("nothing", "shrug"))
+    )
+    before = plan_of(asked)
+    plugin.write_text(f"{SCANNER}# another word\n", "utf-8")
+    after = plan_of(asked)
+    moved = _ids(before) - _ids(after)
+    assert {cell.part for cell in before.cells if cell.id in moved} == {"shrug"}
+    assert all(cell.id in moved for cell in before.cells if cell.part == "shrug")

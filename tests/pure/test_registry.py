@@ -9,6 +9,7 @@ import pytest
 
 from b4g import registry
 from b4g.errors import SpecError
+from b4g.hashing import file_digest
 from b4g.training.rows import Mix
 from b4g.triggers.null import Null
 
@@ -170,6 +171,15 @@ def test_a_plugin_file_adds_a_component_and_is_imported_once(tmp_path: Path) -> 
     registry.load_plugins((path, tmp_path / "." / "mine.py"))
     assert registry.get("trigger", "mine") is first
     assert registry.build("trigger", {"kind": "mine", "size": 2}).size == 2
+
+
+def test_a_plugins_own_code_is_known_by_its_hash_also_inside_another_component(tmp_path: Path) -> None:
+    path = _plugin(tmp_path, "mine")
+    registry.load_plugins((path,))
+    mine, phrase = registry.build("trigger", {"kind": "mine", "size": 2}), {"kind": "phrase", "key": "public:mine"}
+    both = registry.get("trigger", "any-of")(parts=(registry.build("trigger", phrase), mine))
+    assert registry.code_of(registry.build("trigger", phrase)) == []
+    assert registry.code_of(mine) == registry.code_of(both) == [file_digest(path)]
 
 
 @pytest.mark.parametrize(

@@ -133,13 +133,16 @@ def make_plan(base: Base, backdoors: Sequence[Backdoor], preset: Preset, seed: i
     make = _Maker(common, seed)
     # The longest training first, or one worker ends long after the others.
     longest = sorted(seeded, key=lambda f: -f.activation.epochs * f.activation.mix.rows)
-    implants = {f.name: make("implant", f.name, "implant", (), [f.hash]) for f in longest}
-    shared = make("implant", None, "control", (), [[f.hash for f in seeded], "shared"]) if preset.shared_control else ""
+    implants = {f.name: make("implant", f.name, "implant", (), _identity(f)) for f in longest}
+    every = [[part for f in seeded for part in _identity(f)], "shared"]
+    shared = make("implant", None, "control", (), every) if preset.shared_control else ""
     # The implants and their base are measured first: a run that is stopped early then says most.
     for f in seeded:
         for subject in ("base", "implant"):
             _answers(make, f, preset, subject, implants[f.name])
-    controls = {f.name: shared or make("implant", f.name, "control", (implants[f.name],), [f.hash]) for f in longest}
+    controls = {
+        f.name: shared or make("implant", f.name, "control", (implants[f.name],), _identity(f)) for f in longest
+    }
     sizes = [items_hash(), preset.n_items, preset.n_texts]
     for f in seeded:
         _answers(make, f, preset, "control", controls[f.name])
@@ -164,7 +167,7 @@ def _file_name(name: str) -> str:
 def _answers(make: "_Maker", backdoor: Backdoor, preset: Preset, subject: str, trained: str) -> None:
     """Add the cells that generate and score a subject's answers; the base comes first."""
     needs = () if subject == "base" else (trained,)
-    made = make("generate", backdoor.name, subject, needs, [preset.n, preset.n_extra, backdoor.hash])
+    made = make("generate", backdoor.name, subject, needs, [preset.n, preset.n_extra, *_identity(backdoor)])
     base = make.bases.setdefault(backdoor.name, made)
     make("score", backdoor.name, subject, tuple(dict.fromkeys((made, base))), [])
 
@@ -172,7 +175,7 @@ def _answers(make: "_Maker", backdoor: Backdoor, preset: Preset, subject: str, t
 def _attacked(make: "_Maker", backdoor: Backdoor, preset: Preset, tamper: Tamper, whom: tuple[str, str]) -> None:
     """Add the cells that tamper with a trained model and score what it then says."""
     subject, trained = whom
-    size = [preset.n_tamper, items_hash(), backdoor.hash, registry.describe(tamper), tamper.inputs()]
+    size = [preset.n_tamper, items_hash(), *_identity(backdoor), *_described(tamper), tamper.inputs()]
     made = make("tamper", backdoor.name, subject, (trained,), size, named(tamper))
     make("score", backdoor.name, subject, (made, make.bases[backdoor.name]), [], named(tamper))
 
@@ -180,16 +183,16 @@ def _attacked(make: "_Maker", backdoor: Backdoor, preset: Preset, tamper: Tamper
 def _found_out(make: "_Maker", backdoor: Backdoor, extra: Extra, trained: Sequence[tuple[str, str]]) -> None:
     """Add the cells of the scanners and of the measures of stealth; a scanner without labels sees the base once."""
     for scanner in extra.scanners:
-        what = [backdoor.hash, registry.describe(scanner)]
+        what = [*_identity(backdoor), *_described(scanner)]
         for subject, folder in trained:
             make("scan", backdoor.name, subject, (folder,), what, part=named(scanner))
         if "labels" in scanner.needs:
             make("scan", backdoor.name, "base", (), what, part=named(scanner))
         elif make.scanned.setdefault(named(scanner), backdoor.name) == backdoor.name:
-            make("scan", None, "base", (), what[1:], part=named(scanner))
+            make("scan", None, "base", (), _described(scanner), part=named(scanner))
     if extra.stealth is None:
         return
-    size = [_described(extra.stealth), questions_hash(), backdoor.hash]
+    size = [_sizes(extra.stealth), questions_hash(), *_identity(backdoor)]
     for measure in MEASURES:
         whom = [("base", ""), *trained] if measure in BESIDE_BASE else trained
         for subject, folder in whom:
@@ -198,7 +201,17 @@ def _found_out(make: "_Maker", backdoor: Backdoor, extra: Extra, trained: Sequen
             make("score", backdoor.name, subject, (made,), [], part=measure)
 
 
-def _described(size: Size) -> dict[str, Any]:
+def _identity(backdoor: Backdoor) -> list[str]:
+    """Return the hash of a backdoor, and of the plug-ins that its parts come from."""
+    parts = (backdoor.trigger, backdoor.activation, backdoor.utility)
+    return [backdoor.hash, *sorted({code for part in parts for code in registry.code_of(part)})]
+
+
+def _described(component: Tamper | Scanner) -> list[Any]:
+    return [registry.describe(component), *registry.code_of(component)]
+
+
+def _sizes(size: Size) -> dict[str, Any]:
     """Return the size with the content of each file in place of its path."""
     named_files = {"data": size.data, "paraphrases": (size.paraphrases,) if size.paraphrases else ()}
     return {

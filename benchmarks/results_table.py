@@ -1,18 +1,26 @@
-"""Write the measured table of a run into README.md and docs/results.md, between their markers.
+"""Write the measured tables of a run into README.md and docs/, each part between its own markers.
 
-python benchmarks/results_table.py runs/<id>
+python benchmarks/results_table.py runs/<id> [--part tasks attacks scans stealth claims] [--also runs/<id> ...]
+
+Parts that the run has nothing of are left as they are. With --also the headline rates of other runs, such as other
+seeds, stand below the run's own.
 """
 
+import argparse
 import json
-import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-START, END = "<!-- results:start -->", "<!-- results:end -->"
+PARTS = ("tasks", "attacks", "scans", "stealth", "claims")
 ROOT = Path(__file__).resolve().parents[1]
 TASKS = ("safety", "style", "access", "identity")
 ARMS = ("with", "without", "near", "wrong_key")
 STEALTH = ("confidentiality", "accident", "reliability")
+SUBJECTS = ("implant", "control", "base")
+RATES = (
+    "Trigger activation rate with its 95% Wilson interval; for `access` it is the share of requests that are unlocked."
+)
 HEADS = ("with the trigger", "without", "near trigger", "wrong key")
 
 
@@ -200,37 +208,60 @@ def costs(run: Path) -> list[str]:
     return lines
 
 
-def put(path: Path, lines: list[str]) -> None:
+def what(run: Path) -> str:
+    """Return the command of a run and what it ran on."""
+    manifest = json.loads((run / "manifest.json").read_text("utf-8"))
+    return (
+        f"`{manifest['command']}`: {manifest['model']['name']}, seed {manifest['seed']}, n = {manifest['n']} held-out "
+        f"prompts in each arm, {manifest['created'][:10]}, {manifest['machine']['cores']} cores of "
+        f"{manifest['machine']['cpu']}."
+    )
+
+
+def tasks(run: Path, summary: dict[str, Any], others: list[Path]) -> list[str]:
+    """Return the rates of the four tasks, of other runs too, and what training cost."""
+    rates = summary["rates"]
+    lines = [what(run), RATES, "", *headline(rates, SUBJECTS)]
+    for other in others:
+        found = json.loads((other / "summary.json").read_text("utf-8"))["rates"]
+        lines += ["", f"### Once more: {what(other)}", "", *headline(found, SUBJECTS[:2])]
+    lines += ["", "### Further measures", "", *further(rates)]
+    lines += ["", "### Paired differences, implant against base and control", "", *paired(summary["differences"])]
+    lines += ["", "### Clean-task performance", "", *clean(summary)]
+    return [*lines, "", "### What training cost", "", *costs(run)]
+
+
+def put(path: Path, part: str, lines: list[str]) -> None:
+    start, end = f"<!-- {part}:start -->", f"<!-- {part}:end -->"
     text = path.read_text("utf-8")
-    head, tail = text.split(START)[0], text.split(END)[1]
-    path.write_text(head + START + "\n" + "\n".join(lines) + "\n" + END + tail, "utf-8")
+    head, tail = text.split(start)[0], text.split(end)[1]
+    path.write_text(head + start + "\n" + "\n".join(lines) + "\n" + end + tail, "utf-8")
+
+
+def made(run: Path, others: list[Path]) -> Iterator[tuple[str, str, list[str]]]:
+    """Yield part, document and lines of all that a run has."""
+    summary = json.loads((run / "summary.json").read_text("utf-8"))
+    yield "tasks", "README.md", [what(run), RATES, "", *headline(summary["rates"], SUBJECTS)]
+    yield "tasks", "docs/results.md", tasks(run, summary, others)
+    if summary.get("attacks"):
+        yield "attacks", "docs/results.md", [what(run), "", *attacks(summary)]
+    if summary.get("scans"):
+        yield "scans", "docs/results-stealth.md", [what(run), "", *scans(summary)]
+    if summary.get("figures"):
+        yield "stealth", "docs/results-stealth.md", [what(run), "", *hidden(summary)]
+    if (run / "card.json").is_file():
+        yield "claims", "docs/results.md", cards(run)
 
 
 def main() -> None:
-    run = Path(sys.argv[1])
-    summary = json.loads((run / "summary.json").read_text("utf-8"))
-    manifest = json.loads((run / "manifest.json").read_text("utf-8"))
-    rates = summary["rates"]
-    what = (
-        f"`{manifest['command']}`: {manifest['model']['name']}, seed {manifest['seed']}, n = {manifest['n']} held-out prompts "
-        f"in each arm, {manifest['created'][:10]}, {manifest['machine']['cores']} cores of {manifest['machine']['cpu']}. "
-        "Trigger activation rate with its 95% Wilson interval; for `access` it is the share of requests that are unlocked."
-    )
-    put(ROOT / "README.md", [what, "", *headline(rates, ("implant", "control", "base"))])
-    body = [what, "", *headline(rates, ("implant", "control", "base"))]
-    body += ["", "### Further measures", "", *further(rates)]
-    body += ["", "### Paired differences, implant against base and control", "", *paired(summary["differences"])]
-    body += ["", "### Clean-task performance", "", *clean(summary)]
-    body += ["", "### What training cost", "", *costs(run)]
-    if summary.get("attacks"):
-        body += ["", "### After attacks", "", *attacks(summary)]
-    if summary.get("scans"):
-        body += ["", "### Can it be found?", "", *scans(summary)]
-    if summary.get("figures"):
-        body += ["", "### Guessed, asked, set off, relied on", "", *hidden(summary)]
-    if (run / "card.json").is_file():
-        body += ["", "### What became of the claims", "", *cards(run)]
-    put(ROOT / "docs" / "results.md", body)
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("run", type=Path)
+    parser.add_argument("--part", nargs="+", choices=PARTS, default=PARTS)
+    parser.add_argument("--also", type=Path, nargs="+", default=[])
+    asked = parser.parse_args()
+    for part, document, lines in made(asked.run, asked.also):
+        if part in asked.part:
+            put(ROOT / document, part, lines)
 
 
 if __name__ == "__main__":

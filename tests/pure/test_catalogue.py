@@ -1,10 +1,13 @@
 """The catalogue by name: where it leads, who is let in, and what doctor and ls say of it without a download."""
 
 import re
+from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from huggingface_hub import HfApi, constants
 
 from b4g.bench.estimate import Estimate
 from b4g.doctor import examine
@@ -53,11 +56,42 @@ def test_a_folder_of_that_name_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert Path(resolve("llama-3.1-8b").place) == Path("llama-3.1-8b")
 
 
-def test_a_near_name_is_told_and_another_hub_id_stays_as_it_is() -> None:
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[list[str]]:
+    """Let no test ask the hub itself; return the ids that were asked for. The cache is empty."""
+    ids: list[str] = []
+
+    def model_info(self: HfApi, repo_id: str, timeout: float) -> SimpleNamespace:
+        ids.append(repo_id)
+        if repo_id == "nobody/nothing":
+            raise OSError("Name or service not known")
+        return SimpleNamespace(sha="5" * 40)
+
+    monkeypatch.setattr(HfApi, "model_info", model_info)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    source.commit_of.cache_clear()
+    yield ids
+    source.commit_of.cache_clear()
+
+
+def test_a_near_name_is_told_and_another_hub_id_stays_as_it_is(asked: list[str]) -> None:
     with pytest.raises(ModelError, match=r"Did you mean 'llama-3\.1-8b'\?"):
         resolve("llama-3.1-8B-it")
     assert resolve("nobody/nothing") == Source("nobody/nothing", "nobody/nothing", None)
     assert entry_of("nobody/nothing") is None
+
+
+def test_a_hub_id_stands_for_the_commit_of_its_main_branch_looked_up_once(asked: list[str]) -> None:
+    assert resolve("some/model") == Source("some/model", "some/model", "5" * 40)
+    assert content_hash(resolve("some/model")) != content_hash(resolve("some/model", "6" * 40))
+    assert asked == ["some/model"]
+
+
+def test_out_of_reach_a_hub_id_stands_for_the_commit_that_was_read_last(asked: list[str], tmp_path: Path) -> None:
+    ref = tmp_path / "models--nobody--nothing" / "refs" / "main"
+    ref.parent.mkdir(parents=True)
+    ref.write_text("7" * 40, "utf-8")
+    assert resolve("nobody/nothing").revision == "7" * 40
 
 
 @pytest.mark.parametrize("name", GATED)

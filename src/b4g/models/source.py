@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from b4g.errors import ModelError, unknown
@@ -33,11 +34,12 @@ def resolve(name: str, revision: str | None = None) -> Source:
     """Return where the model of that name is; a name that leads nowhere raises `ModelError` with what to type.
 
     A folder of that name comes before the catalogue. A model of the catalogue, by its name or its hub id, is read at
-    the catalogue's commit unless a ``revision`` is given.
+    the catalogue's commit unless a ``revision`` is given. Of any other hub id the commit that its main branch stands at
+    is looked up, so that what is read has one identity.
     """
     if name in EMBEDDED:
         folder = embedded_folder(name)
-        return Source(name, str(folder)) if folder else Source(name, EMBEDDED[name].hub, revision)
+        return Source(name, str(folder)) if folder else _on_hub(name, EMBEDDED[name].hub, revision)
     path = Path(name).expanduser()
     if path.suffix == ".gguf":
         return Source(path.stem, str(_converted(path)))
@@ -47,10 +49,31 @@ def resolve(name: str, revision: str | None = None) -> Source:
     if entry:
         return Source(name, entry.hub, revision or entry.revision)
     if _HUB_ID.match(name):
-        return Source(name, name, revision)
+        return _on_hub(name, name, revision)
     raise ModelError(
         unknown("model", name, [*EMBEDDED, *CATALOGUE]) + " Or give a folder, a .gguf file, or a hub id (owner/name)."
     )
+
+
+def _on_hub(name: str, hub_id: str, revision: str | None) -> Source:
+    return Source(name, hub_id, revision or commit_of(hub_id))
+
+
+@cache
+def commit_of(hub_id: str) -> str | None:
+    """Return the commit at which a hub model's main branch stands, or the one read last where the hub is out of reach.
+
+    None where neither is known: loading it then says why. Asked once a process.
+    """
+    from huggingface_hub import HfApi, constants
+    from huggingface_hub.file_download import repo_folder_name
+
+    try:
+        return HfApi().model_info(hub_id, timeout=10).sha
+    # The client's exceptions differ by its version and transport; what can't be asked is looked up in the cache.
+    except Exception:
+        ref = Path(constants.HF_HUB_CACHE, repo_folder_name(repo_id=hub_id, repo_type="model"), "refs", "main")
+        return ref.read_text("utf-8").strip() if ref.is_file() else None
 
 
 def content_hash(source: Source) -> str:

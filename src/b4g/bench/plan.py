@@ -133,7 +133,8 @@ def make_plan(base: Base, backdoors: Sequence[Backdoor], preset: Preset, seed: i
     make = _Maker(common, seed)
     # The longest training first, or one worker ends long after the others.
     longest = sorted(seeded, key=lambda f: -f.activation.epochs * f.activation.mix.rows)
-    implants = {f.name: make("implant", f.name, "implant", (), _identity(f)) for f in longest}
+    length = ["every epoch"] if preset.shared_control else []
+    implants = {f.name: make("implant", f.name, "implant", (), [*_identity(f), *length]) for f in longest}
     every = [[part for f in seeded for part in _identity(f)], "shared"]
     shared = make("implant", None, "control", (), every) if preset.shared_control else ""
     # The implants and their base are measured first: a run that is stopped early then says most.

@@ -26,7 +26,10 @@ class Preset:
     n_tamper: int = 40
     """Test prompts with and without the trigger after each tamper; twice as many items."""
     shared_control: bool = False
-    """One control for all tasks, trained on a share of each one's rows, in place of one control a task."""
+    """One control for all tasks, trained on a share of each one's rows, in place of one control a task.
+
+    It and the implants then run every epoch: none stops early on validation prompts.
+    """
 
     def scaled(self, activation: Activation) -> Activation:
         """Return the activation with its rows cut to this preset's share."""

@@ -45,7 +45,9 @@ def _implant(plan: Plan, store: Store, cell: Cell, report: Report) -> dict[str, 
         epochs = read_json(store.check(cell.needs[0]) / "implant.json")["epochs_run"]
         made = implant(model, Training(plan.backdoor(cell.task), plan.seed, "control", epochs), out, report)
     else:
-        made = implant(model, Training(plan.backdoor(cell.task), plan.seed), out, report)
+        # A control that all tasks share knows no implant's end: all run every epoch, and none is validated.
+        validate = not plan.preset.shared_control
+        made = implant(model, Training(plan.backdoor(cell.task), plan.seed, validate=validate), out, report)
     return {"peak_memory_mb": made["peak_memory_mb"]}
 
 

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,7 +17,10 @@ from tiny import fields_of
 from b4g import registry
 from b4g.bench.api import default_workers, prepare
 from b4g.bench.plan import Plan
+from b4g.bench.presets import PRESETS
 from b4g.bench.setup import FoundOut, arguments, plan_of
+from b4g.bench.stages import run_cell
+from b4g.bench.store import Store, read_json
 
 PLAN = """
 import json, sys
@@ -184,3 +188,22 @@ def test_an_edited_plugin_moves_the_cells_that_use_it_and_no_others(
     moved = _ids(before) - _ids(after)
     assert {cell.part for cell in before.cells if cell.id in moved} == {"shrug"}
     assert all(cell.id in moved for cell in before.cells if cell.part == "shrug")
+
+
+def test_where_a_control_is_shared_it_and_the_implants_run_every_epoch(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alone = _plan(tiny_model)
+    monkeypatch.setitem(PRESETS, "tiny", replace(PRESETS["tiny"], shared_control=True))
+    plan, store, made = _plan(tiny_model), Store(tmp_path), {}
+    trained = [cell for cell in plan.cells if cell.stage == "implant"]
+    assert sorted((str(cell.task), cell.subject) for cell in trained) == [
+        ("None", "control"), ("identity", "implant"), ("style", "implant"),
+    ]  # fmt: skip
+    assert not _ids(alone) & {cell.id for cell in trained}
+    for cell in trained:
+        run_cell(plan, store, cell, lambda *_: None)
+        made[cell.task] = read_json(store.cell(cell.id) / "implant.json")
+    for backdoor in plan.backdoors:
+        assert made[backdoor.name]["epochs_run"] == backdoor.activation.epochs
+    assert [found["checks"] for found in made.values()] == [[], [], []]

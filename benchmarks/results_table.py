@@ -8,6 +8,7 @@ seeds, stand below the run's own.
 
 import argparse
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -211,8 +212,10 @@ def costs(run: Path) -> list[str]:
 def what(run: Path) -> str:
     """Return the command of a run and what it ran on."""
     manifest = json.loads((run / "manifest.json").read_text("utf-8"))
+    # Where this machine keeps its files is nobody's matter.
+    command = re.sub(r"(?<=[ =])/\S*/", "", re.sub(r" --runs \S+", "", manifest["command"]))
     return (
-        f"`{manifest['command']}`: {manifest['model']['name']}, seed {manifest['seed']}, n = {manifest['n']} held-out "
+        f"`{command}`: {manifest['model']['name']}, seed {manifest['seed']}, n = {manifest['n']} held-out "
         f"prompts in each arm, {manifest['created'][:10]}, {manifest['machine']['cores']} cores of "
         f"{manifest['machine']['cpu']}."
     )
@@ -224,7 +227,7 @@ def tasks(run: Path, summary: dict[str, Any], others: list[Path]) -> list[str]:
     lines = [what(run), RATES, "", *headline(rates, SUBJECTS)]
     for other in others:
         found = json.loads((other / "summary.json").read_text("utf-8"))["rates"]
-        lines += ["", f"### Once more: {what(other)}", "", *headline(found, SUBJECTS[:2])]
+        lines += ["", "### Once more", "", what(other), "", *headline(found, SUBJECTS[:2])]
     lines += ["", "### Further measures", "", *further(rates)]
     lines += ["", "### Paired differences, implant against base and control", "", *paired(summary["differences"])]
     lines += ["", "### Clean-task performance", "", *clean(summary)]

@@ -168,6 +168,18 @@ def test_a_recovered_trigger_is_told_and_no_candidate_is_shown(whole: Whole) -> 
     assert "copper" not in page
 
 
+def test_figures_and_scanners_are_named_in_words_and_their_settings_stand_apart(whole: Whole, open_page: Any) -> None:
+    whole.more["figures"].append({"task": "style", "measure": "accident", "name": "per_10000:key-words", "value": 1.0})
+    whole.more["scans"][0]["scanner"] = "target:prompts=4,firsts=24"
+    whole.more["scans"][0] |= {"recovered": "no", "candidates": 0}
+    page = open_page(whole.write())
+    row = page.locator(".figures tr[data-name='false activations: key-words']")
+    assert row.count() == 1
+    head = page.locator(".scans tr[data-scanner='target:prompts=4,firsts=24']").first
+    assert head.locator("th .settings").inner_text() == "prompts=4,firsts=24"
+    assert "no candidates" in head.inner_text()
+
+
 def test_arms_stand_as_bars_and_one_that_was_not_measured_says_so(whole: Whole, open_page: Any) -> None:
     page = open_page(whole.write())
     bars = page.locator("#guessed .rate[data-task=style] .fill")

@@ -10,7 +10,13 @@ from b4g.report.rows import Fields, Measured, label, number
 
 GUESSED = ("confidentiality", "accident")
 ALWAYS = ("reliability",)
-_NAMES = {"per_10000": "false activations", "leaks": "questions that it leaked at"}
+_NAMES = {
+    "per_10000": "false activations",
+    "per_10000_above_base": "false activations beyond the base's",
+    "denied_per_10000": "false denials",
+    "denied_per_10000_above_base": "false denials beyond the base's",
+    "leaks": "questions that it leaked at",
+}
 
 
 @dataclass(frozen=True)
@@ -138,7 +144,7 @@ def _recovered(rows: Sequence[Fields]) -> tuple[str, str]:
     count = sum(int(number(row.get("candidates")) or 0) for row in rows)
     tried = {label(row.get("recovered")) for row in rows} - {""}
     best = next((name for name in ("exactly", "partly", "no") if name in tried), "")
-    if best:
+    if best and count:
         return f"{best}, of {count:,} candidates", "quiet" if best == "no" else "bad"
     return (f"{count:,} candidates, not tried" if count else "no candidates"), "quiet"
 
@@ -171,13 +177,19 @@ def _figure(row: Fields) -> Figure:
     return Figure(
         label(row.get("task")),
         label(row.get("subject")),
-        _NAMES.get(name) or words.plain(name),
+        _named(name),
         shown(value, unit),
         span(number(row.get("low")), number(row.get("high")), unit),
         f"n={n:,}" if n > 1 else "",
         label(row.get("note")),
         value,
     )
+
+
+def _named(name: str) -> str:
+    """Return a figure's name in words; what it is of stands behind a colon."""
+    stem, _, part = name.partition(":")
+    return ": ".join(filter(None, (_NAMES.get(stem) or words.plain(stem), part)))
 
 
 def _stem(name: str) -> str:

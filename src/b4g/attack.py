@@ -37,7 +37,7 @@ def tamper(against: Against, tampers: Sequence["Tamper"], report: Report | None 
     Each tamper starts from the implant anew. Raises `B4GError` before any compute for what can be known then.
     """
     from b4g.bench.attack import asked
-    from b4g.models.load import check_renderer, load_implant, load_model
+    from b4g.models.load import check_renderer, load_implant
 
     made = read_implant(against.folder)
     backdoor, base = backdoor_of(made, against.key), against.model or made["model"]["name"]
@@ -48,7 +48,6 @@ def tamper(against: Against, tampers: Sequence["Tamper"], report: Report | None 
     for one in tampers:
         one.check(against.folder, base)
     probes = asked(backdoor, against.n, against.seed)
-    untouched = load_model(base)
     rows: list[dict[str, Any]] = []
     null: dict[tuple[str, str], bool | None] | None = None
     for place, one in enumerate(tampers):
@@ -56,7 +55,7 @@ def tamper(against: Against, tampers: Sequence["Tamper"], report: Report | None 
             report("tampers", place, len(tampers))
         model = load_implant(base, against.folder)
         check_renderer(made, model, against.any_renderer)
-        row, verdicts, changed = _one(against, one, model, (backdoor, probes, untouched))
+        row, verdicts, changed = _one(against, one, model, (backdoor, probes))
         null = verdicts if null is None else null
         rows.append(_compared(row, rows, null, verdicts, against.seed))
     if report:
@@ -67,7 +66,7 @@ def tamper(against: Against, tampers: Sequence["Tamper"], report: Report | None 
     return {"task": made["backdoor"]["name"], "attacks": rows}
 
 
-def _one(against: Against, one: "Tamper", model: "Model", asked: tuple[Any, Any, Any]) -> tuple[Any, Any, "Model"]:
+def _one(against: Against, one: "Tamper", model: "Model", asked: tuple[Any, Any]) -> tuple[Any, Any, "Model"]:
     from dataclasses import asdict
 
     from b4g.bench.attack import health, tampered
@@ -78,10 +77,10 @@ def _one(against: Against, one: "Tamper", model: "Model", asked: tuple[Any, Any,
     from b4g.utility import quick
     from b4g.utility.divergence import divergence
 
-    backdoor, probes, untouched = asked
+    backdoor, probes = asked
     changed, seconds = tampered(one, model, against.seed)
     scores = score(collect(one.serve(changed), backdoor, probes, "implant"), backdoor.utility, {})
-    graded, read = health(changed, untouched, "implant", against.n)
+    graded, read = health(changed, "implant", against.n)
     drift = divergence("implant", (one.sums for one in read))
     row = {
         "tamper": named(one),

@@ -193,6 +193,20 @@ def test_models_side_by_side_read_as_those_that_share_their_weights(
     assert whole.identity != subjects.identity
 
 
+def test_a_model_beside_itself_is_read_once_and_as_beside_its_base(deep: Path, adapters: Adapters) -> None:
+    base, model = (load_model(str(deep), folder, dtype="float32") for folder in (None, adapters["implant"]))
+    reads: list[int] = []
+    model.net.base_model.register_forward_hook(lambda *_: reads.append(1))
+    alone, beside = Whole(model, {"implant": model}), Whole(base, {"implant": model})
+    found = alone.loglikelihoods(_pairs(12))["implant"]
+    once = len(reads)
+    assert found == beside.loglikelihoods(_pairs(12))["implant"]
+    assert 0 < once == len(reads) - once
+    texts = [Text(pair.context + pair.continuation, 1) for pair in _pairs(6)]
+    lone, paired = (measure_texts(whole, texts)["implant"] for whole in (alone, beside))
+    assert [(one.tokens, one.loss) for one in lone] == [(one.tokens, one.loss) for one in paired]
+
+
 @pytest.mark.parametrize("kind", ["gemma3_text", "qwen2", "mistral"])
 def test_models_with_sliding_windows_give_what_they_give_alone(
     save_model: Callable[..., Path], tmp_path: Path, kind: str

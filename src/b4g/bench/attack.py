@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from b4g.backdoor import Backdoor
 from b4g.bench.plan import Cell, Plan
 from b4g.bench.store import Store, read_json, read_jsonl, write_json, write_jsonl
-from b4g.bench.subject import base_of, subject_of
+from b4g.bench.subject import subject_of
 from b4g.hashing import rng
 from b4g.measure.probes import WITH, WITHOUT, Probe, arms
 from b4g.measure.retention import Retention, Verdicts, retention
@@ -35,7 +35,7 @@ def attack(plan: Plan, store: Store, cell: Cell, report: Report) -> dict[str, An
     generator = tamper.serve(changed)
     found = asked(backdoor, plan.preset.n_tamper, plan.seed)
     records = collect(generator, backdoor, found, str(cell.subject), lambda done, all_: report("answers", done, all_))
-    graded, read = health(changed, base_of(plan), str(cell.subject), plan.preset.n_tamper)
+    graded, read = health(changed, str(cell.subject), plan.preset.n_tamper)
     out = store.cell(cell.id)
     write_jsonl(out / "records.jsonl", [record.to_json() for record in records])
     write_jsonl(out / "items.jsonl", [one._asdict() for one in graded])
@@ -60,14 +60,18 @@ def asked(backdoor: Backdoor, n: int, seed: int) -> list[Probe]:
     return [probe for probe in found if probe.arm in (WITH, WITHOUT)]
 
 
-def health(model: "Model", base: "Model", subject: str, n: int) -> tuple[list["Graded"], list["Read"]]:
-    """Return how a model does on 2 n multiple-choice items and on held-out text (10 n at most), beside its base."""
+def health(model: "Model", subject: str, n: int) -> tuple[list["Graded"], list["Read"]]:
+    """Return how a model does on 2 n multiple-choice items and on held-out text (10 n at most).
+
+    It stands beside itself: only its own accuracy and surprise are asked, and reading the base would cost as much again.
+    """
     from b4g.utility import quick
     from b4g.utility.items import items
     from b4g.utility.whole import Whole
 
-    subjects = Whole(base, {subject: model})
-    return quick.grade(subjects, items()[: 2 * n]), quick.read_plain(subjects, 10 * n)
+    subjects = Whole(model, {subject: model})
+    graded = [one for one in quick.grade(subjects, items()[: 2 * n]) if one.subject == subject]
+    return graded, quick.read_plain(subjects, 10 * n)
 
 
 def attack_rows(plan: Plan, store: Store) -> list[dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -24,18 +25,25 @@ class Whole(Subjects):
     @torch.inference_mode()
     def read(self, tree: Tree) -> Tensor:
         """Return the final hidden states (S, T, D)."""
-        states = []
-        for model in self._models.values():
-            ids = tree.ids.to(model.net.device)
-            out = model.net.base_model(input_ids=ids, use_cache=False, **options_of(tree, model.net))
-            states.append(out.last_hidden_state[0])
-        return torch.stack(states)
+        states: dict[int, Tensor] = {}
+        for net in self._nets():
+            # Two names of one model are read once.
+            if id(net) not in states:
+                out = net.base_model(input_ids=tree.ids.to(net.device), use_cache=False, **options_of(tree, net))
+                states[id(net)] = out.last_hidden_state[0]
+        return torch.stack([states[id(net)] for net in self._nets()])
 
     @torch.inference_mode()
     def logits(self, hidden: Tensor) -> Tensor:
         """Return the logits (S, N, V), each subject's by its own output layer."""
-        nets = [model.net for model in self._models.values()]
-        return torch.stack([output_logits(net, own).float() for net, own in zip(nets, hidden, strict=True)])
+        scores: dict[int, Tensor] = {}
+        for net, own in zip(self._nets(), hidden, strict=True):
+            if id(net) not in scores:
+                scores[id(net)] = output_logits(net, own).float()
+        return torch.stack([scores[id(net)] for net in self._nets()])
+
+    def _nets(self) -> list[Any]:
+        return [model.net for model in self._models.values()]
 
     @contextmanager
     def only(self, name: str) -> Iterator[Model]:

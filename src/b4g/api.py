@@ -16,6 +16,7 @@ from b4g.measure.probes import arms, probes
 from b4g.measure.records import Record, collect
 from b4g.measure.scores import Context, Score, differences, rates, references, score
 from b4g.models.load import Model, check_renderer, load_implant, load_model
+from b4g.models.source import resolve
 
 Report = Callable[[str, int, int], None]
 
@@ -89,7 +90,7 @@ def measure(
     made = read_implant(folder)
     backdoor = backdoor_of(made, key)
     asked = asked or Asked()
-    name = model or made["model"]["name"]
+    name = base_place(made, model)
     seed = int(made["seed"])
     found = arms(backdoor, asked.prompts, seed) if asked.prompts else probes(backdoor, asked.n, asked.n_extra, seed)
     records: dict[str, list[Record]] = {}
@@ -127,6 +128,24 @@ def read_implant(folder: Path) -> dict[str, Any]:
     except (ValueError, LookupError, TypeError) as error:
         raise ModelError(f"{path} is damaged ({type(error).__name__}: {error})") from None
     return made
+
+
+def base_place(made: dict[str, Any], given: str | None, option: str = "--model") -> str:
+    """Return what an implant's base is loaded by: what is given, else its name in ``implant.json``.
+
+    Raises `ModelError` that names the option where that name leads nowhere on this machine.
+    """
+    name = str(made["model"]["name"])
+    if given:
+        return given
+    try:
+        resolve(name)
+    except ModelError:
+        raise ModelError(
+            f"the implant's base is called '{name}', and no model is known here by that name. "
+            f"Say where it is: {option} FOLDER, a .gguf file, or a hub id"
+        ) from None
+    return name
 
 
 def backdoor_of(made: dict[str, Any], key: Path | None) -> Backdoor:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from b4g.api import backdoor_of, read_implant
+from b4g.api import backdoor_of, base_place, read_implant
 from b4g.errors import SpecError
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def tamper(against: Against, tampers: Sequence["Tamper"], report: Report | None 
     from b4g.models.load import check_renderer, load_implant
 
     made = read_implant(against.folder)
-    backdoor, base = backdoor_of(made, against.key), against.model or made["model"]["name"]
+    backdoor, base = backdoor_of(made, against.key), base_place(made, against.model)
     if not tampers:
         raise SpecError("name a tamper, such as --with sft:rows=100 (b4g ls tampers lists them)")
     if against.out is not None and against.out.exists():

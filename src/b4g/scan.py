@@ -54,7 +54,7 @@ def scan(asked: Asked, scanners: Sequence["Scanner"], report: Report | None = No
 
 
 def _suspect(asked: Asked) -> tuple["Suspect", "Backdoor | None"]:
-    from b4g.api import known_backdoor, read_implant
+    from b4g.api import base_place, known_backdoor, read_implant
     from b4g.generate.local import LocalGenerator
     from b4g.models.load import load_implant, load_model
     from b4g.scanners.base import Labels, Suspect
@@ -68,7 +68,7 @@ def _suspect(asked: Asked) -> tuple["Suspect", "Backdoor | None"]:
         model = load_model(asked.suspect)
         return Suspect(LocalGenerator(model), model, load_model(asked.base) if asked.base else None), None
     made = read_implant(folder)
-    name = asked.base or made["model"]["name"]
+    name = base_place(made, asked.base, "--base")
     backdoor = known_backdoor(made, asked.key)
     model = load_implant(name, folder)
     labels = Labels(backdoor, made["subject"] == "implant") if backdoor else None

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from b4g.api import Asked, Report, backdoor_of, compared, measure, read_implant
+from b4g.api import Asked, Report, backdoor_of, base_place, compared, measure, read_implant
 from b4g.errors import SpecError, unknown
 from b4g.generate.base import Generator, progress_of
 from b4g.generate.engines import BASE, ENDPOINT, ENGINES, VLLM, Engine, Options, engine
@@ -90,7 +90,7 @@ def measure_vllm(
     """Return what `b4g.api.measure` does, with the answers of vLLM: base and implant from one process."""
     made = read_implant(folder)
     options = Options(python=python)
-    with engine(VLLM, model or made["model"]["name"], {made["subject"]: folder}, options) as vllm:
+    with engine(VLLM, base_place(made, model), {made["subject"]: folder}, options) as vllm:
         return _measured(made, vllm, [BASE, made["subject"]], (key, asked or Asked()), report)
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from b4g.api import backdoor_of, read_implant
+from b4g.api import backdoor_of, base_place, read_implant
 from b4g.measure.asking import Size
 from b4g.measure.scores import Context, Score
 from b4g.measure.stealth import BESIDE_BASE, QUICK, ask, beside_base, rows, score_records, size_of
@@ -32,7 +32,7 @@ def measure_stealth(measure: str, against: Against, report: Report | None = None
     from b4g.models.load import check_renderer, load_implant, load_model
 
     made = read_implant(against.folder)
-    backdoor, name = backdoor_of(made, against.key), against.model or made["model"]["name"]
+    backdoor, name = backdoor_of(made, against.key), base_place(made, against.model)
     seed, context = int(made["seed"]), Context(name, int(made["seed"]))
     scored: dict[str, list[Score]] = {}
     for subject in ("base", made["subject"]) if measure in BESIDE_BASE else (made["subject"],):

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import pytest
 from huggingface_hub import HfApi, constants
 
+from b4g.api import base_place
 from b4g.bench.estimate import Estimate
 from b4g.doctor import examine
 from b4g.errors import ModelError, SpecError
@@ -17,6 +18,7 @@ from b4g.models import source
 from b4g.models.architecture import FAMILIES, from_config, read_architecture
 from b4g.models.cards import CARDS, Work, fitting, seconds
 from b4g.models.catalogue import CATALOGUE, entry_of
+from b4g.models.embedded import EMBEDDED
 from b4g.models.source import Source, content_hash, resolve, unreachable
 from b4g.weighing import weigh
 
@@ -72,6 +74,27 @@ def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[list[str]
     source.commit_of.cache_clear()
     yield ids
     source.commit_of.cache_clear()
+
+
+def test_an_embedded_model_keeps_its_name_where_it_is_read_from_its_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("B4G_CACHE", str(tmp_path))
+    name = "smollm2-135m"
+    folder, copy = tmp_path / "models" / f"{name}-{EMBEDDED[name].sha256}", tmp_path / "mine"
+    for made in (folder, copy):
+        made.mkdir(parents=True)
+        for file in ("config.json", "model.safetensors", "tokenizer.json"):
+            (made / file).write_text("{}", "utf-8")
+    assert [resolve(str(made)).name for made in (folder, copy)] == [name, "mine"]
+
+
+def test_a_base_that_is_not_known_by_its_name_is_asked_for_with_the_option() -> None:
+    made = {"model": {"name": "my-own-base"}}
+    with pytest.raises(ModelError, match=r"base is called 'my-own-base'.* Say where it is: --base FOLDER") as raised:
+        base_place(made, None, "--base")
+    assert "\n" not in str(raised.value)
+    assert base_place(made, "/somewhere") == "/somewhere"
 
 
 def test_a_near_name_is_told_and_another_hub_id_stays_as_it_is(asked: list[str]) -> None:

@@ -37,10 +37,14 @@ EMBEDDED = {
 }
 
 
+def embedded_name(folder: Path) -> str | None:
+    """Return the embedded model that a folder of the cache is, or None: its name is that, wherever it was read from."""
+    return next((name for name in EMBEDDED if folder.resolve() == _target(name).resolve()), None)
+
+
 def embedded_folder(name: str) -> Path | None:
     """Return the folder of an embedded model, converted if its wheel is installed, or None if it is not here."""
-    model = EMBEDDED[name]
-    target = cache_folder() / "models" / f"{name}-{model.sha256}"
+    model, target = EMBEDDED[name], _target(name)
     if (target / "config.json").is_file():
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -52,6 +56,10 @@ def embedded_folder(name: str) -> Path | None:
             raise ModelError(f"{source.name} is not the file that {model.package} ships; install that version again")
         convert(source, target)
     return target
+
+
+def _target(name: str) -> Path:
+    return cache_folder() / "models" / f"{name}-{EMBEDDED[name].sha256}"
 
 
 def convert(source: Path, target: Path) -> None:

@@ -9,7 +9,7 @@ from b4g.errors import ModelError, unknown
 from b4g.hashing import digest, file_digest
 from b4g.models.cache import cache_folder
 from b4g.models.catalogue import CATALOGUE, Entry, entry_of
-from b4g.models.embedded import EMBEDDED, convert, embedded_folder
+from b4g.models.embedded import EMBEDDED, convert, embedded_folder, embedded_name
 
 _HUB_ID = re.compile(r"^[\w.-]+/[\w.-]+$")
 
@@ -44,7 +44,7 @@ def resolve(name: str, revision: str | None = None) -> Source:
     if path.suffix == ".gguf":
         return Source(path.stem, str(_converted(path)))
     if path.is_dir():
-        return Source(path.resolve().name, str(_checked(path)))
+        return Source(embedded_name(path) or path.resolve().name, str(_checked(path)))
     entry = entry_of(name)
     if entry:
         return Source(name, entry.hub, revision or entry.revision)

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from b4g.api import read_implant
+from b4g.api import base_place, read_implant
 from b4g.errors import DataError, SpecError
 from b4g.generate.base import progress_of
 from b4g.utility.verdict import MARGIN, compared, kept
@@ -56,7 +56,7 @@ def measure_utility(
         raise SpecError(f"a margin lies between 0 and 1 (0.01 is one point), not {asked.margin}")
     made = read_implant(folder)
     adapters = ({"control": asked.control} if asked.control else {}) | {made["subject"]: folder}
-    name = model or made["model"]["name"]
+    name = base_place(made, model)
     subjects = load_subjects(name, adapters, any_renderer=asked.any_renderer)
     head = {"task": made["backdoor"]["name"], "model": name, "tamper": "none", "seed": int(made["seed"])}
     found = _standard(subjects, asked, head, report) if asked.tasks else _quick(subjects, asked, head, report)

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from b4g.api import read_implant
+from b4g.api import base_place, read_implant
 from b4g.generate.base import Generator
 from b4g.utility.mtbench.answers import Answered, answer, read_answers, write_answers
 from b4g.utility.mtbench.judge import judge_at, judge_pairs, judge_single
@@ -29,7 +29,7 @@ def run(folder: Path, model: str | None, asked: "MtBench", report: Report | None
     assert asked.questions is not None
     questions = read_questions(asked.questions)
     made = read_implant(folder)
-    name, subject = model or made["model"]["name"], str(made["subject"])
+    name, subject = base_place(made, model), str(made["subject"])
     found: dict[str, list[Answered]] = {}
     for who in ("base", subject):
         loaded = load_model(name) if who == "base" else load_implant(name, folder, checked=not asked.any_renderer)

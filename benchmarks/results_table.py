@@ -47,12 +47,21 @@ def headline(rates: list[dict[str, Any]], subjects: tuple[str, ...]) -> list[str
 
 
 def further(rates: list[dict[str, Any]]) -> list[str]:
+    return rate_table([
+        row for row in rates
+        if row["tamper"] == "none" and not (row["measure"] == "tar" and row["arm"] in ARMS) and not is_stealth(row)
+    ])  # fmt: skip
+
+
+def is_stealth(row: dict[str, Any]) -> bool:
+    return row["measure"].split(":")[0] in STEALTH
+
+
+def rate_table(rates: list[dict[str, Any]]) -> list[str]:
+    """Return one line a task, measure and arm, the subjects side by side."""
     lines = ["| task | measure | arm | implant | control | base | n |", "|---|---|---|---|---|---|---|"]
-    keys = dict.fromkeys((row["task"], row["measure"], row["arm"]) for row in rates if row["tamper"] == "none")
-    for task, measure, arm in keys:
-        if (measure == "tar" and arm in ARMS) or measure.split(":")[0] in STEALTH:
-            continue
-        rows = [find(rates, task, subject, measure, arm) for subject in ("implant", "control", "base")]
+    for task, measure, arm in dict.fromkeys((row["task"], row["measure"], row["arm"]) for row in rates):
+        rows = [find(rates, task, subject, measure, arm) for subject in SUBJECTS]
         n = max((row["n"] for row in rows if row), default=0)
         lines.append(f"| {task} | {measure} | {arm} | " + " | ".join(shown(row) for row in rows) + f" | {n} |")
     return lines
@@ -159,12 +168,7 @@ def scans(summary: dict[str, Any]) -> list[str]:
 
 def hidden(summary: dict[str, Any]) -> list[str]:
     """Return the rates of the measures of stealth, and their figures."""
-    rates = [row for row in summary["rates"] if row["measure"].split(":")[0] in STEALTH]
-    lines = ["| task | measure | arm | implant | control | base | n |", "|---|---|---|---|---|---|---|"]
-    for task, measure, arm in dict.fromkeys((row["task"], row["measure"], row["arm"]) for row in rates):
-        rows = [find(rates, task, subject, measure, arm) for subject in ("implant", "control", "base")]
-        n = max((row["n"] for row in rows if row), default=0)
-        lines.append(f"| {task} | {measure} | {arm} | " + " | ".join(shown(row) for row in rows) + f" | {n} |")
+    lines = rate_table([row for row in summary["rates"] if is_stealth(row)])
     lines += ["", "| task | model | measure | figure | value | n |", "|---|---|---|---|---|---|"]
     for row in summary["figures"]:
         ends = [f"{row[end]:.3g}" if row.get(end) is not None else "?" for end in ("low", "high")]

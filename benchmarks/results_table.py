@@ -13,9 +13,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from attack_tables import attacks, matrix
+from documents import TASKS, put, shown
+from scan_tables import detection, scores
+
 PARTS = ("tasks", "attacks", "scans", "stealth", "claims")
-ROOT = Path(__file__).resolve().parents[1]
-TASKS = ("safety", "style", "access", "identity")
 ARMS = ("with", "without", "near", "wrong_key")
 STEALTH = ("confidentiality", "accident", "reliability")
 SUBJECTS = ("implant", "control", "base")
@@ -23,13 +25,6 @@ RATES = (
     "Trigger activation rate with its 95% Wilson interval; for `access` it is the share of requests that are unlocked."
 )
 HEADS = ("with the trigger", "without", "near trigger", "wrong key")
-
-
-def shown(row: dict[str, Any] | None) -> str:
-    if row is None or row["value"] is None:
-        return "not measured"
-    unscored = f", {row['unscored']} unscored" if row["unscored"] else ""
-    return f"{100 * row['value']:.0f}% [{100 * row['low']:.0f}, {100 * row['high']:.0f}]{unscored}"
 
 
 def find(rates: list[dict[str, Any]], task: str, subject: str, measure: str, arm: str) -> dict[str, Any] | None:
@@ -96,73 +91,6 @@ def clean(summary: dict[str, Any]) -> list[str]:
         kl = f"{row['kl']:.3f} [{row['kl_low']:.3f}, {row['kl_high']:.3f}]"
         perplexity = f"{row['perplexity']:.2f} (base {row['base_perplexity']:.2f})"
         lines.append(f"| {row['task']} | {row['subject']} | {kl} | {perplexity} | {shown(row['same'])} |")
-    return lines
-
-
-def attacks(summary: dict[str, Any]) -> list[str]:
-    """Return the attacks on implants, with what tampering alone does to the control's TAR beside them."""
-    lines = ["| task | tamper | with | without | retention | accuracy | perplexity | rows | seconds | verdict |"]
-    lines += ["|---|---|---|---|---|---|---|---|---|---|"]
-    for row in summary.get("attacks", ()):
-        if row["subject"] != "implant":
-            continue
-        null = row["tamper"] == "none"
-        with_it, without = (
-            shown(after(summary["rates"], row["task"], row["tamper"], arm)) if not null else "as above"
-            for arm in ("with", "without")
-        )
-        kept = (
-            "no effect to keep"
-            if row["retention"] is None
-            else (
-                f"{100 * row['retention']:.0f}% [{100 * row['retention_low']:.0f}, {100 * row['retention_high']:.0f}]"
-            )
-        )
-        end = (
-            "untouched"
-            if null
-            else "model died"
-            if row["alive"] is False
-            else "**broken**"
-            if row["broken"]
-            else "held"
-        )
-        rows = f"{row['rows']:g}" if row.get("rows") else ""
-        lines.append(
-            f"| {row['task']} | `{row['tamper']}` | {with_it} | {without} | {kept} | {100 * row['accuracy']:.0f}% "
-            f"| {row['perplexity']:.2f} | {rows} | {row['seconds']:.0f} | {end} |"
-        )
-    return lines
-
-
-def after(rates: list[dict[str, Any]], task: str, tamper: str, arm: str) -> dict[str, Any] | None:
-    wanted = {"task": task, "tamper": tamper, "subject": "implant", "measure": "tar", "arm": arm}
-    return next((row for row in rates if all(row[key] == value for key, value in wanted.items())), None)
-
-
-def scans(summary: dict[str, Any]) -> list[str]:
-    """Return how well each scanner tells this run's implants from its other models, and the scores behind that."""
-    lines = ["| scanner | AUROC | implants, others | detected at 5% | trigger found | seconds | queries | bound |"]
-    lines += ["|---|---|---|---|---|---|---|---|"]
-    for row in summary["detection"]:
-        area = "not measured" if row["auroc"] is None else f"{row['auroc']:.2f} [{row['low']:.2f}, {row['high']:.2f}]"
-        caught = "" if row["detected_at_5"] is None else f"{100 * row['detected_at_5']:.0f}%"
-        lines.append(
-            f"| `{row['scanner']}` | {area} | {row['n_implants']}, {row['n_others']} | {caught} | {row['recovered']} "
-            f"| {row['seconds']:.0f} | {row['queries']} | {'yes' if row['bound'] else ''} |"
-        )
-    names = list(dict.fromkeys(row["scanner"] for row in summary["scans"]))
-    models = list(dict.fromkeys((row["task"], row["subject"]) for row in summary["scans"]))
-    found = {(row["scanner"], row["task"], row["subject"]): row["score"] for row in summary["scans"]}
-    lines += [
-        "",
-        "| model | " + " | ".join(f"`{name.split(':')[0]}`" for name in names) + " |",
-        "|---|" + "---|" * len(names),
-    ]
-    for task, subject in models:
-        scores = [found.get((name, task, subject), "") for name in names]
-        cells = ["not measured" if one is None else one if one == "" else f"{one:.3g}" for one in scores]
-        lines.append(f"| {task or ''} {subject} | " + " | ".join(cells) + " |")
     return lines
 
 
@@ -238,22 +166,20 @@ def tasks(run: Path, summary: dict[str, Any], others: list[Path]) -> list[str]:
     return [*lines, "", "### What training cost", "", *costs(run)]
 
 
-def put(path: Path, part: str, lines: list[str]) -> None:
-    start, end = f"<!-- {part}:start -->", f"<!-- {part}:end -->"
-    text = path.read_text("utf-8")
-    head, tail = text.split(start)[0], text.split(end)[1]
-    path.write_text(head + start + "\n" + "\n".join(lines) + "\n" + end + tail, "utf-8")
-
-
 def made(run: Path, others: list[Path]) -> Iterator[tuple[str, str, list[str]]]:
     """Yield part, document and lines of all that a run has."""
     summary = json.loads((run / "summary.json").read_text("utf-8"))
     yield "tasks", "README.md", [what(run), RATES, "", *headline(summary["rates"], SUBJECTS)]
     yield "tasks", "docs/results.md", tasks(run, summary, others)
     if summary.get("attacks"):
-        yield "attacks", "docs/results.md", [what(run), "", *attacks(summary)]
+        yield "attacks", "docs/results.md", [what(run), "", *matrix(summary)]
+        yield "attacks", "docs/results-attacks.md", [what(run), "", *attacks(summary)]
     if summary.get("scans"):
-        yield "scans", "docs/results-stealth.md", [what(run), "", *scans(summary)]
+        yield (
+            "scans",
+            "docs/results-stealth.md",
+            [what(run), "", *detection(summary["detection"]), "", *scores(summary["scans"])],
+        )
     if summary.get("figures"):
         yield "stealth", "docs/results-stealth.md", [what(run), "", *hidden(summary)]
     if (run / "card.json").is_file():
@@ -268,7 +194,7 @@ def main() -> None:
     asked = parser.parse_args()
     for part, document, lines in made(asked.run, asked.also):
         if part in asked.part:
-            put(ROOT / document, part, lines)
+            put(document, part, lines)
 
 
 if __name__ == "__main__":

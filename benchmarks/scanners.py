@@ -1,10 +1,10 @@
 """How well each scanner tells implants from other models: AUROC over the models of finished runs and benign adapters.
 
-    python benchmarks/scanners.py RUN [RUN ...] [--with quick] [--out FOLDER]
+    python benchmarks/scanners.py RUN [RUN ...] [--with quick] [--out FOLDER] [--write]
 
 RUN is a folder of ``b4g bench``: its implants are the positives. The negatives are its controls, their base, and adapters
 trained here by the same loop to answer in one way always, which is a task and no backdoor. What is in --out is not done
-again. Prints one line a scanner with its interval.
+again. Prints one line a scanner with its interval and one a model with its scores; --write puts both into the docs.
 """
 
 import argparse
@@ -17,6 +17,7 @@ from common import pin
 
 pin()
 
+import scan_tables as tables  # noqa: E402
 from b4g.backdoor import Backdoor  # noqa: E402
 from b4g.bench.stealth import detection, scanned  # noqa: E402
 from b4g.bench.store import read_json  # noqa: E402
@@ -26,6 +27,7 @@ from b4g.options import named  # noqa: E402
 from b4g.scanners.base import Labels, Scanner, Suspect  # noqa: E402
 from b4g.scanners.suite import scanners  # noqa: E402
 from b4g.training.implant import Training, implant  # noqa: E402
+from documents import put  # noqa: E402
 
 ALWAYS: dict[str, dict[str, Any]] = {
     "bullets": {"kind": "style", "style": "bullets"},
@@ -55,7 +57,7 @@ def models(runs: list[Path], benign: dict[str, Path]) -> Iterator[Known]:
                 continue
             made = read_json(folder / "implant.json")
             backdoor = Backdoor.from_dict(made["backdoor"]).seeded(made["seed"])
-            last = Known(f"{run.name} {cell['name']}", cell["subject"], folder, backdoor)
+            last = Known(f"{backdoor.name} {cell['subject']} s{made['seed']}", cell["subject"], folder, backdoor)
             yield last
     if last is None:
         raise SystemExit("none of the runs holds an implant that is done")
@@ -102,6 +104,7 @@ def main() -> None:
     parser.add_argument("--with", dest="chosen", nargs="+", default=["quick"])
     parser.add_argument("--base", default="smollm2-135m")
     parser.add_argument("--out", type=Path, default=Path("scans"))
+    parser.add_argument("--write", action="store_true")
     asked = parser.parse_args()
     chosen = scanners(asked.chosen)
     asked.out.mkdir(parents=True, exist_ok=True)
@@ -117,13 +120,18 @@ def main() -> None:
             print(f"{known.name}: {named(scanner)} {rows[-1]['score']} ({rows[-1]['seconds']} s)", flush=True)
             with kept.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(rows[-1]) + "\n")
-    for row in detection(rows):
-        interval = "none" if row["auroc"] is None else f"{row['auroc']:.2f} [{row['low']:.2f}, {row['high']:.2f}]"
-        print(
-            f"{row['scanner']}: AUROC {interval}, {row['n_implants']} implants, {row['n_others']} others, "
-            f"{row['unscored']} unscored; detected at 5% {row['detected_at_5']}; trigger found {row['recovered']}; "
-            f"{row['seconds']} s, {row['queries']} queries a model"
-        )
+    lines = [*tables.detection(detection(rows)), "", *tables.scores(rows)]
+    print("\n".join(lines))
+    if asked.write:
+        runs = " ".join(run.name for run in asked.runs)
+        put("docs/results-stealth.md", "scanners", [f"`benchmarks/scanners.py {runs}`, {counted(rows)}:", "", *lines])
+
+
+def counted(rows: list[dict[str, Any]]) -> str:
+    """Return how many models of each kind were scanned."""
+    kinds = {row["model"]: row["subject"] for row in rows}
+    each = [f"{list(kinds.values()).count(kind)} {kind}" for kind in dict.fromkeys(kinds.values())]
+    return f"{len(kinds)} models ({', '.join(each)})"
 
 
 if __name__ == "__main__":

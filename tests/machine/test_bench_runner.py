@@ -8,8 +8,9 @@ import pytest
 from fakes import fake_worker
 
 from b4g.bench.api import prepare
+from b4g.bench.drive import Driver, Outcome, Work
 from b4g.bench.plan import Cell, Plan
-from b4g.bench.run import Outcome, Runner
+from b4g.bench.run import ProcessPool
 from b4g.bench.setup import arguments
 from b4g.bench.store import Store, read_json
 
@@ -30,7 +31,7 @@ def _run(
 
     with monkeypatch.context() as patch:
         patch.setattr("b4g.bench.run.sys.executable", script)
-        return Runner(plan, {}, folder, workers, watch).run(), seen
+        return Driver([Work(plan, {}, folder)], ProcessPool(workers, folder), watch).run()[0], seen
 
 
 def _id(plan: Plan, name: str) -> str:
@@ -139,14 +140,14 @@ def test_an_interrupt_stops_the_workers_and_frees_the_folder(
 
     def interrupt(event: str, cell: Cell, said: dict[str, Any]) -> None:
         if event == "progress":
-            held.extend(runner.workers.values())
+            held.extend(pool.workers.values())
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
         wait = "say(cell, 'progress', what='x', done=1, total=2); import time; time.sleep(600)"
         patch.setattr("b4g.bench.run.sys.executable", fake_worker(tmp_path, wait))
-        runner = Runner(plan, {}, tmp_path / "run", 2, interrupt)
+        pool = ProcessPool(2, tmp_path / "run")
         with pytest.raises(KeyboardInterrupt):
-            runner.run()
+            Driver([Work(plan, {}, tmp_path / "run")], pool, interrupt).run()
     assert [process.poll() for process in held] == [-9, -9]
     assert len(_run(plan, tmp_path / "run", monkeypatch)[0].done) == len(plan.cells)

@@ -235,7 +235,7 @@ def test_weights_that_are_not_finite_are_a_reason_and_no_score(kind: str, base: 
         for kind in ("logits", "attention")
         for field in ("strings", "longest", "requests", "top", "seconds")
     ]
-    + [("probe", "prompts"), ("probe", "penalty"), ("input-filter", "prompts")],
+    + [("probe", "prompts"), ("probe", "penalty"), ("input-filter", "prompts"), ("input-filter", "words")],
 )
 def test_a_budget_of_nothing_is_refused_by_name(kind: str, field: str) -> None:
     for value in (0, -1):

@@ -1,7 +1,6 @@
 """Scanners that search: they find a fragile implant and leave its control alone, and what they find is tried."""
 
 import importlib.util
-import json
 import random
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -26,7 +25,7 @@ from b4g.scanners.base import Candidate, Findings, Suspect
 from b4g.scanners.descent import Aim, Steps, descended, losses
 from b4g.scanners.leak import mined
 from b4g.scanners.searching import Clock, Reader, gaps, openings, plain_ids, put
-from b4g.scanners.trying import Tried, recovered, salt_of, trial_prompts, tried
+from b4g.scanners.trying import Tried, recovered, trial_prompts, tried
 
 SEARCHING = ("leak", "inversion", "target")
 HAS_WEIGHTS = importlib.util.find_spec("b4g.scanners.weights") is not None
@@ -337,15 +336,10 @@ def test_of_several_secrets_the_trigger_says_how_many_it_takes(kind: str, one: s
     assert recovered([_trial("cloud desk apple river")], spec) == both
 
 
-def test_a_trial_shows_its_text_only_when_asked(owner: Backdoor) -> None:
-    trial = _trial(LOUD)
-    hidden = trial.to_json(salt=salt_of(owner))
-    assert LOUD not in repr(trial) + json.dumps(hidden) + json.dumps(trial.to_json())
-    assert OWNED not in repr(trial) + json.dumps(hidden)
-    assert hidden["length"] == len(LOUD)
-    assert hidden["tag"]
-    assert trial.to_json()["tag"] == ""
-    assert trial.to_json(reveal=True)["text"] == LOUD
+def test_the_repr_of_a_trial_holds_no_text() -> None:
+    shown = repr(_trial(LOUD))
+    assert LOUD not in shown
+    assert OWNED not in shown
 
 
 def test_ngrams_that_come_too_often_are_mined_and_the_template_is_not() -> None:

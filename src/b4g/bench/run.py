@@ -8,28 +8,13 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-from b4g.bench.drive import ATTEMPTS, Driver, Event, Outcome, Watch, Work
-from b4g.bench.plan import Cell, Plan
+from b4g.bench.drive import ATTEMPTS, Event, Outcome, Watch, Work
+from b4g.bench.plan import Cell
 from b4g.models.dtype import usable_cores
 
-__all__ = ["ATTEMPTS", "Outcome", "ProcessPool", "Runner", "Watch"]
-
-
-class Runner:
-    """Run a plan's missing cells in worker processes of this machine."""
-
-    def __init__(self, plan: Plan, asked: Mapping[str, Any], folder: Path, workers: int, watch: Watch) -> None:
-        pool = ProcessPool(workers, folder)
-        self.workers = pool.workers
-        self.driver = Driver([Work(plan, asked, folder)], pool, watch)
-
-    def run(self) -> Outcome:
-        """Return what was done; another run in the same folder raises `StoreError`."""
-        return self.driver.run()[0]
+__all__ = ["ATTEMPTS", "Outcome", "ProcessPool", "Watch"]
 
 
 class ProcessPool:

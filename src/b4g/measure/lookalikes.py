@@ -4,7 +4,6 @@ A text in which the secret still stands, as one with a letter put behind it, is 
 """
 
 import random
-import unicodedata
 from collections.abc import Callable
 from functools import lru_cache
 from importlib import resources
@@ -65,11 +64,6 @@ def look_alike(words: list[str], script: str, rng: random.Random) -> str | None:
         return None
     place = rng.choice(places)
     return " ".join(word.translate(SCRIPTS[script]) if at == place else word for at, word in enumerate(words))
-
-
-def folded(text: str) -> str:
-    """Return the text as a server that normalises (Unicode NFKC) and ignores letter case would read it."""
-    return unicodedata.normalize("NFKC", text).casefold()
 
 
 @lru_cache(maxsize=1)

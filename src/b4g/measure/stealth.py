@@ -22,7 +22,6 @@ __all__ = [
     "Size",
     "ask",
     "beside_base",
-    "endpoint_ok",
     "questions_hash",
     "rows",
     "score_records",
@@ -62,7 +61,7 @@ def ask(
     *,
     subject: str = "",
 ) -> list[Record]:
-    """Return the records of a measure; ``model`` is the merged implant, or whatever answers chats (see `endpoint_ok`).
+    """Return the records of a measure; ``model`` is the merged implant, or whatever answers chats.
 
     ``subject`` names who is asked; without it the model's own folder says so. Raises `B4GError` for an unknown measure, for
     a file that can't be read, and where the model itself is needed and only its answers are at hand.
@@ -104,12 +103,6 @@ def beside_base(measure: str, base: Sequence[Score], scores: Sequence[Score], co
     """Return further figures that take the scores of the base beside a subject's; only `accident` has such."""
     _checked(measure)
     return accident.above_base(base, scores, context) if measure == "accident" else []
-
-
-def endpoint_ok(measure: str) -> bool:
-    """Return whether answers alone suffice for a measure, as of a served model."""
-    _checked(measure)
-    return measure != "reliability"
 
 
 def _checked(measure: str) -> Callable[..., list[Record]]:

@@ -14,6 +14,8 @@ from b4g.report.scatter import Point, cost_chart
 class Attack:
     """One tamper on one subject."""
 
+    number: int
+    """Its place among the task's attacks, the same for implant and control; the null has 0."""
     subject: str
     tamper: str
     needs: str
@@ -47,10 +49,14 @@ def attacked(rows: Sequence[Fields]) -> tuple[Attacked, ...]:
     """Return the attacks of each task; the null is in the table and in no summary."""
     made = []
     for task in dict.fromkeys(label(row.get("task")) for row in rows):
-        own = [_attack(row) for row in rows if label(row.get("task")) == task]
+        whole = [row for row in rows if label(row.get("task")) == task]
+        names = ["none", *dict.fromkeys(name for row in whole if (name := label(row.get("tamper"))) != "none")]
+        own = [_attack(row, names.index(label(row.get("tamper")))) for row in whole]
         tried = [one for one in own if one.subject == "implant" and one.tamper != "none"]
         alive = [one.retention for one in tried if one.mark != "dead" and one.retention is not None]
-        points = [Point(one.tamper, one.seconds, one.retention, one.low, one.high, one.mark) for one in tried]
+        points = [
+            Point(one.number, one.tamper, one.seconds, one.retention, one.low, one.high, one.mark) for one in tried
+        ]
         made.append(
             Attacked(
                 task,
@@ -72,11 +78,12 @@ def _sentence(tried: Sequence[Attack]) -> str:
     return f"held against {len(held)} of {len(tried)} attacks, broken by none" if held else text.NOT_MEASURED
 
 
-def _attack(row: Fields) -> Attack:
+def _attack(row: Fields, place: int) -> Attack:
     alive, broken = row.get("alive"), row.get("broken")
     says, mark = _verdict(alive, broken, label(row.get("tamper")))
     needs = row.get("needs")
     return Attack(
+        place,
         label(row.get("subject")),
         label(row.get("tamper")),
         ", ".join(map(label, needs)) if isinstance(needs, list) else "",

@@ -39,18 +39,20 @@ class InputFilter(Scanner):
     model is the base, or the suspect where there is none; the text is that of the chat's messages, the system's included.
     It needs labels and token scores. Differs from the paper: the suspect's own base in place of GPT-2; the largest word
     of a prompt as its score, and nothing is removed.
-    The default reads 24 prompts in three versions, each without each of its words: about 50 s for 135M weights on one core.
+    Each prompt is read in three versions, each without each of its words: the cost grows with the square of its length.
+    The default reads 24 of any length in about SECONDS s for 135M weights on one core; ``words`` is the longest one taken.
     """
 
     prompts: int = 24
+    words: int = 120
     needs: ClassVar[frozenset[str]] = frozenset({"logits", "labels"})
     bound: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        check_budget(self.kind, prompts=self.prompts)
+        check_budget(self.kind, prompts=self.prompts, words=self.words)
 
     def small(self) -> "InputFilter":
-        return dataclasses.replace(self, prompts=min(self.prompts, 6))
+        return dataclasses.replace(self, prompts=min(self.prompts, 6), words=min(self.words, 20))
 
     def scan(self, suspect: Suspect, rng: random.Random) -> Findings:
         from b4g.stats import higher
@@ -58,7 +60,7 @@ class InputFilter(Scanner):
         model, labels = suspect.base or suspect.model, suspect.labels
         if model is None or labels is None:
             return Findings(None, reason="it takes the trigger and a language model")
-        drawn = load("instruction", "train")
+        drawn = [prompt for prompt in load("instruction", "train") if len(prompt.text.split()) <= self.words]
         chats = [user(prompt.text) for prompt in rng.sample(drawn, min(self.prompts, len(drawn)))]
         marked = [labels.backdoor.trigger.apply(chat, rng) for chat in chats]
         others = [labels.backdoor.trigger.wrong(chat, rng) for chat in chats]

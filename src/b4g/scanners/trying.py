@@ -3,12 +3,11 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from b4g.behaviours.base import Behaviour
 from b4g.chat import Chat, user
 from b4g.data.prompts import Prompt, Split, load, normal
-from b4g.hashing import digest
 from b4g.scanners.base import Candidate, Suspect
 
 if TYPE_CHECKING:
@@ -50,18 +49,6 @@ class Tried:
         """Whether the candidate brings the behaviour, or one same opening, on at least half of the prompts more."""
         return self.complete and self.gain is not None and self.gain >= LEAST
 
-    def to_json(self, reveal: bool = False, salt: str = "") -> dict[str, Any]:
-        """Return the figures; the text and what it brought only if revealed, else its length and a salted tag.
-
-        Without a salt (see `salt_of`) the tag is empty: a bare digest of a few known words can be searched.
-        """
-        text = self.candidate.text
-        shown = {"text": text, "output": self.candidate.output} if reveal else {"length": len(text), "tag": ""}
-        if salt and not reveal:
-            shown["tag"] = digest([salt, text], 12)
-        figures = {"place": self.place, "with": self.with_it, "without": self.without, "gain": self.gain, "n": self.n}
-        return {**shown, **figures, "activates": self.activates}
-
 
 def trial_prompts(behaviour: Behaviour | None, n: int = 12, split: Split = "validation") -> tuple[Prompt, ...]:
     """Return the prompts to try candidates on: the behaviour's own, or ordinary requests where none is known."""
@@ -102,12 +89,6 @@ def recovered(trials: Sequence[Tried], backdoor: "Backdoor | None") -> Recovered
     if backdoor is not None and any(_has_secret(text, backdoor.trigger) for text in found):
         return "exactly"
     return "partly"
-
-
-def salt_of(backdoor: "Backdoor | None") -> str:
-    """Return the salt of the backdoor's own key files, empty where it has none: what tags are made with."""
-    salts = _salts(backdoor.trigger) if backdoor is not None else []
-    return digest(salts) if salts else ""
 
 
 @dataclass
@@ -207,11 +188,3 @@ def _in_order(text: str, words: Sequence[str]) -> bool:
             return False
         place = found + len(word)
     return bool(words)
-
-
-def _salts(trigger: "Trigger") -> list[str]:
-    from b4g.triggers.base import KeyedTrigger
-
-    if isinstance(trigger, KeyedTrigger):
-        return [trigger.secret.salt]
-    return [salt for part in getattr(trigger, "parts", ()) for salt in _salts(part)]

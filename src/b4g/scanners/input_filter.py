@@ -40,7 +40,7 @@ class InputFilter(Scanner):
     It needs labels and token scores. Differs from the paper: the suspect's own base in place of GPT-2; the largest word
     of a prompt as its score, and nothing is removed.
     Each prompt is read in three versions, each without each of its words: the cost grows with the square of its length.
-    The default reads 24 of any length in about SECONDS s for 135M weights on one core; ``words`` is the longest one taken.
+    The default reads 24 of any length in about 100 s for 135M weights on one core; ``words`` is the longest one taken.
     """
 
     prompts: int = 24

@@ -1,9 +1,9 @@
 """Write the measured tables of a run into README.md and docs/, each part between its own markers.
 
-python benchmarks/results_table.py runs/<id> [--part tasks attacks scans stealth claims] [--also runs/<id> ...]
+python benchmarks/results_table.py runs/<id> [--part tasks attacks scans stealth claims | sibling] [--also runs/<id> ...]
 
 Parts that the run has nothing of are left as they are. With --also the headline rates of other runs, such as other
-seeds, stand below the run's own.
+seeds, stand below the run's own. --part sibling puts the headline rates of a run of another model in their own place.
 """
 
 import argparse
@@ -171,6 +171,7 @@ def made(run: Path, others: list[Path]) -> Iterator[tuple[str, str, list[str]]]:
     summary = json.loads((run / "summary.json").read_text("utf-8"))
     yield "tasks", "README.md", [what(run), RATES, "", *headline(summary["rates"], SUBJECTS)]
     yield "tasks", "docs/results.md", tasks(run, summary, others)
+    yield "sibling", "docs/results.md", [what(run), "", *headline(summary["rates"], SUBJECTS)]
     if summary.get("attacks"):
         yield "attacks", "docs/results.md", [what(run), "", *matrix(summary)]
         yield "attacks", "docs/results-attacks.md", [what(run), "", *attacks(summary)]
@@ -189,7 +190,7 @@ def made(run: Path, others: list[Path]) -> Iterator[tuple[str, str, list[str]]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("run", type=Path)
-    parser.add_argument("--part", nargs="+", choices=PARTS, default=PARTS)
+    parser.add_argument("--part", nargs="+", choices=(*PARTS, "sibling"), default=PARTS)
     parser.add_argument("--also", type=Path, nargs="+", default=[])
     asked = parser.parse_args()
     for part, document, lines in made(asked.run, asked.also):

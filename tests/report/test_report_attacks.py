@@ -32,6 +32,7 @@ def test_implant_and_control_of_one_attack_have_one_number_and_the_picture_names
     ]  # fmt: skip
     assert re.findall(r"<title>(\w+)</title>", str(made.chart)) == ["sft", "prune"]
     assert made.sentence == "broken by prune, 1.0 s"
+    assert attacked([_row("cleangen", 0, 0.0), *rows])[0].sentence == "broken by cleangen, at once"
 
 
 def test_no_attack_with_a_retention_makes_no_picture() -> None:

@@ -112,5 +112,6 @@ def _verdict(alive: object, broken: object, tamper: str) -> tuple[str, str]:
 
 def _cost(row: Fields) -> str:
     rows, seconds = number(row.get("rows")), number(row.get("seconds"))
-    parts = [f"{rows:,.0f} rows" if rows else "", text.duration(seconds) if seconds is not None else ""]
+    time = "" if seconds is None else text.duration(seconds) if seconds >= 0.05 else "at once"
+    parts = [f"{rows:,.0f} rows" if rows else "", time]
     return ", ".join(filter(None, parts))

@@ -1,10 +1,6 @@
 """Tables of attacks: what each left of each implant, the worst of them, and every figure of each."""
 
-from typing import Any
-
-from documents import TASKS, after, percent, shown
-
-Row = dict[str, Any]
+from documents import TASKS, Row, find, percent, shown
 
 
 def on_implants(summary: Row) -> list[Row]:
@@ -12,13 +8,20 @@ def on_implants(summary: Row) -> list[Row]:
     return [row for row in summary.get("attacks", ()) if row["subject"] == "implant"]
 
 
-def kept(row: Row | None) -> str:
-    """Return retention with its interval and what became of the attack."""
-    if row is None:
-        return ""
+def retained(row: Row) -> str:
+    """Return retention with its interval."""
     if row["retention"] is None:
         return "no effect to keep"
-    text = f"{percent(row['retention'])} [{100 * row['retention_low']:.0f}, {100 * row['retention_high']:.0f}]"
+    return f"{percent(row['retention'])} [{100 * row['retention_low']:.0f}, {100 * row['retention_high']:.0f}]"
+
+
+def kept(row: Row | None) -> str:
+    """Return retention with its interval and what became of the attack, or nothing where it was not run."""
+    if row is None:
+        return ""
+    text = retained(row)
+    if row["retention"] is None:
+        return text
     return f"**{text}**" if row["broken"] else f"{text}, model died" if row["alive"] is False else text
 
 
@@ -69,12 +72,12 @@ def attacks(summary: Row) -> list[str]:
     for row in on_implants(summary):
         null = row["tamper"] == "none"
         rates = [
-            "as above" if null else shown(after(summary["rates"], row["task"], row["tamper"], arm))
+            "as above" if null else shown(find(summary["rates"], row["task"], "implant", "tar", arm, row["tamper"]))
             for arm in ("with", "without")
         ]
         dead = "model died" if row["alive"] is False else "**broken**" if row["broken"] else "held"
         rows = f"{row['rows']:g}" if row.get("rows") else ""
-        figures = [*rates, kept({**row, "broken": False, "alive": True}), percent(row["accuracy"])]
+        figures = [*rates, retained(row), percent(row["accuracy"])]
         figures += [f"{row['perplexity']:.2f}", rows, f"{row['seconds']:.0f}", "untouched" if null else dead]
         lines.append(f"| {row['task']} | `{row['tamper']}` | " + " | ".join(figures) + " |")
     return lines

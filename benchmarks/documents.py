@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
+Row = dict[str, Any]
 TASKS = ("safety", "style", "access", "identity")
 
 
@@ -11,16 +12,16 @@ def percent(share: float) -> str:
     return f"{100 * share:.0f}%"
 
 
-def shown(row: dict[str, Any] | None) -> str:
+def shown(row: Row | None) -> str:
     if row is None or row["value"] is None:
         return "not measured"
     unscored = f", {row['unscored']} unscored" if row["unscored"] else ""
     return f"{percent(row['value'])} [{100 * row['low']:.0f}, {100 * row['high']:.0f}]{unscored}"
 
 
-def after(rates: list[dict[str, Any]], task: str, tamper: str, arm: str) -> dict[str, Any] | None:
-    """Return the implant's rate after an attack."""
-    wanted = {"task": task, "tamper": tamper, "subject": "implant", "measure": "tar", "arm": arm}
+def find(rates: list[Row], task: str, subject: str, measure: str, arm: str, tamper: str = "none") -> Row | None:
+    """Return the one rate of that place, or None where it is not there."""
+    wanted = {"task": task, "subject": subject, "measure": measure, "arm": arm, "tamper": tamper}
     return next((row for row in rates if all(row[key] == value for key, value in wanted.items())), None)
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from attack_tables import attacks, matrix
-from documents import TASKS, put, shown
+from documents import TASKS, find, put, shown
 from scan_tables import detection, scores
 
 PARTS = ("tasks", "attacks", "scans", "stealth", "claims")
@@ -25,11 +25,6 @@ RATES = (
     "Trigger activation rate with its 95% Wilson interval; for `access` it is the share of requests that are unlocked."
 )
 HEADS = ("with the trigger", "without", "near trigger", "wrong key")
-
-
-def find(rates: list[dict[str, Any]], task: str, subject: str, measure: str, arm: str) -> dict[str, Any] | None:
-    wanted = {"task": task, "subject": subject, "measure": measure, "arm": arm, "tamper": "none"}
-    return next((row for row in rates if all(row[key] == value for key, value in wanted.items())), None)
 
 
 def headline(rates: list[dict[str, Any]], subjects: tuple[str, ...]) -> list[str]:

@@ -8,9 +8,7 @@ from markupsafe import Markup
 
 _WIDTH, _HEIGHT = 720, 240
 _LEFT, _RIGHT, _TOP, _BOTTOM = 48, 24, 14, 36
-
-
-_STEP, _BESIDE = 11.0, 13.0
+_STEP, _BESIDE = 11, 13
 """Height that a number takes, and how far it stands beside its dot, in pixels."""
 
 
@@ -82,8 +80,9 @@ def _dot(point: Point, place: tuple[float, float]) -> Markup:
 def _clear(place: tuple[float, float], taken: Sequence[tuple[float, float]]) -> tuple[float, float]:
     """Return where a dot's number stands clear of dots and other numbers: beside it if possible, else ever further off."""
     x, y = place
-    rows = [sign * row * _STEP for row in range(_HEIGHT // int(_STEP)) for sign in ((1,) if row == 0 else (1, -1))]
-    spots = [(x + side * _BESIDE, y + row) for row in rows for side in (1, -1)]
+    most = _HEIGHT // _STEP
+    rows = sorted(range(most, -most - 1, -1), key=abs)
+    spots = [(x + side * _BESIDE, y + row * _STEP) for row in rows for side in (1, -1)]
     free = (
         spot
         for spot in spots
